@@ -1,0 +1,111 @@
+"""The documented HTTP API over an account."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import simplejson
+from flask import Flask, request
+from flask.json.provider import JSONProvider
+from werkzeug.exceptions import HTTPException
+
+from sandbox.account import Account
+
+API_KEY = "trk_sandbox0sandbox0sandbox0sandbox0"
+STATUSES = ("active", "paused", "archived")
+DEFAULT_PAGE_SIZE = 50
+LARGEST_PAGE_SIZE = 100
+
+
+class _ExactJSON(JSONProvider):
+    """JSON that keeps every digit of an amount."""
+
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        return str(simplejson.dumps(obj, use_decimal=True, **kwargs))
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        return simplejson.loads(s, use_decimal=True, **kwargs)
+
+
+class _ExactFlask(Flask):
+    json_provider_class = _ExactJSON
+
+
+def create_app(account: Account, latency: float = 0.0) -> Flask:
+    """Return the API of an account.
+
+    Args:
+        account: What it serves.
+        latency: Seconds that each answer waits.
+    """
+    app = _ExactFlask(__name__)
+
+    @app.before_request
+    def check_key() -> tuple[dict[str, str], int] | None:
+        time.sleep(latency)
+        key = request.headers.get("X-Api-Key")
+        if not key:
+            return _error(401, "missing_api_key", "API key is missing.")
+        if key != API_KEY:
+            return _error(401, "invalid_api_key", "API key is invalid.")
+        return None
+
+    @app.errorhandler(HTTPException)
+    def say_in_json(error: HTTPException) -> tuple[dict[str, str], int]:
+        code = "not_found" if error.code == 404 else "validation_error"  # noqa: PLR2004
+        return _error(error.code or 500, code, error.description or "")
+
+    @app.get("/api/v2/offers")
+    def list_offers() -> Any:
+        status = request.args.get("status")
+        if status is not None and status not in STATUSES:
+            return _error(400, "validation_error", f"status must be one of {', '.join(STATUSES)}.")
+        return _page(account.listed(status))
+
+    @app.post("/api/v2/offers")
+    def create_offer() -> Any:
+        fields = request.get_json()
+        if not isinstance(fields, dict) or not fields.get("name"):
+            return _error(400, "validation_error", "name is required.")
+        return account.create(fields), 201
+
+    @app.put("/api/v2/offers/<offer_id>")
+    def update_offer(offer_id: str) -> Any:
+        if offer_id not in account.offers:
+            return _error(404, "not_found", "Offer not found.")
+        return account.update(offer_id, request.get_json())
+
+    @app.delete("/api/v2/offers/<offer_id>")
+    def delete_offer(offer_id: str) -> Any:
+        if offer_id not in account.offers:
+            return _error(404, "not_found", "Offer not found.")
+        return account.archive(offer_id)
+
+    return app
+
+
+def _page(offers: list[dict[str, Any]]) -> Any:
+    try:
+        page = int(request.args.get("page", 1))
+        per_page = min(int(request.args.get("per_page", DEFAULT_PAGE_SIZE)), LARGEST_PAGE_SIZE)
+    except ValueError:
+        page = per_page = 0
+    if page < 1 or per_page < 1:
+        return _error(400, "validation_error", "page and per_page must be whole numbers from 1.")
+    start = (page - 1) * per_page
+    return {
+        "offers": offers[start : start + per_page],
+        "pagination": {
+            "page": page,
+            "per_page": per_page,
+            "total": len(offers),
+            "total_pages": -(-len(offers) // per_page),
+        },
+    }
+
+
+def _error(status: int, code: str, text: str) -> tuple[dict[str, str], int]:
+    return {"error": text, "code": code}, status
+
+

@@ -1,0 +1,1 @@
+"""Singer tap for the offers of a Trackly SMS account."""

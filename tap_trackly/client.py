@@ -1,0 +1,185 @@
+"""One HTTP conversation with Trackly: URL, key, request, checks on the answer, retries, errors in words."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from http import HTTPStatus
+from itertools import count
+from typing import Any, ClassVar
+
+import requests
+from singer_sdk.authenticators import APIKeyAuthenticator
+from singer_sdk.exceptions import FatalAPIError, RetriableAPIError
+from singer_sdk.streams import RESTStream
+from singer_sdk.streams.rest import PageContext
+
+from tap_trackly.deadline import DeadlineAdapter
+from tap_trackly.pagination import Listing, Page, PageError, accept
+
+_TRY_AGAIN = {408, 429, *range(500, 600)}
+_LONGEST_WAIT = 300.0  # seconds
+_MOST_WORDS = 200  # characters of an answer that an error may show
+_BROKEN_CONNECTION = (
+    requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.ConnectionError,
+    requests.exceptions.ContentDecodingError,
+    requests.exceptions.Timeout,
+)
+
+
+class TracklyClient(RESTStream[int]):
+    """Asks one endpoint of Trackly for pages.
+
+    Attributes:
+        records_key: The field of an answer that holds the records.
+        max_page_size: The largest `per_page` that the endpoint takes.
+    """
+
+    records_key: ClassVar[str]
+    max_page_size: ClassVar[int] = 100
+    # requests would send X-Api-Key on to whatever host the redirect names.
+    allow_redirects = False
+
+    @property
+    def url_base(self) -> str:
+        """The address that the paths of all endpoints follow."""
+        return str(self.config["api_url"]).rstrip("/")
+
+    @property
+    def authenticator(self) -> APIKeyAuthenticator:
+        """What puts the key into a request."""
+        return APIKeyAuthenticator(key="X-Api-Key", value=self.config["api_key"])
+
+    @property
+    def http_headers(self) -> dict[str, str]:
+        """The headers of each request beside the key."""
+        return {"Accept": "application/json"}
+
+    @property
+    def timeout(self) -> float:  # type: ignore[override]
+        """Seconds that one whole answer may take."""
+        return float(self.config["request_timeout"])
+
+    @cached_property
+    def requests_session(self) -> requests.Session:  # type: ignore[override]
+        """The connections to Trackly, kept open between requests."""
+        session = requests.Session()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, DeadlineAdapter())
+        return session
+
+    def get_url_params(self, context: Mapping[str, Any] | None, next_page_token: int | None) -> dict[str, Any]:
+        """Return the query of a request: a listing's filters and the page."""
+        page_size = self.config.get("page_size", self.max_page_size)
+        return {**(context or {}), "page": next_page_token, "per_page": int(page_size)}
+
+    def fetch(self, listing: Listing, number: int) -> Page:
+        """Return one page of a listing, asking for it again while that may help.
+
+        Raises:
+            FatalAPIError: If it cannot be had; says why and what to do.
+        """
+        max_retries = int(self.config["max_retries"])
+        for attempt in count(1):
+            try:
+                return self._ask(listing, number)
+            except RetriableAPIError as error:
+                if attempt > max_retries:
+                    raise FatalAPIError(f"{error} Gave up after {attempt} tries.") from None
+                delay = _delay(attempt, error.response)
+                self.logger.warning("%s Trying again in %.1f s (%d of %d).", error, delay, attempt, max_retries)
+                time.sleep(delay)
+        raise AssertionError("count never ends")
+
+    def _ask(self, listing: Listing, number: int) -> Page:
+        request = self.get_http_request(page=PageContext(dict(listing.filters), number))
+        prepared = self.build_prepared_request(
+            method=request.method, url=request.url, params=request.encode_params(), headers=request.headers
+        )
+        try:
+            response = self.requests_session.send(
+                prepared, timeout=self.timeout, allow_redirects=self.allow_redirects
+            )
+        except _BROKEN_CONNECTION as error:
+            raise RetriableAPIError(f"{prepared.url}: {self._redacted(str(_root_cause(error)))}.") from None
+        self.validate_response(response)
+        try:
+            return accept(json.loads(response.content, parse_float=Decimal), self.records_key, number)
+        except (ArithmeticError, RecursionError, ValueError) as error:
+            reason = error if isinstance(error, PageError) else f"the answer is no JSON ({error})"
+            raise RetriableAPIError(f"{prepared.url}: {reason}{self._api_words(response)}.", response) from None
+
+    def validate_response(self, response: requests.Response) -> None:
+        """Check the status of an answer.
+
+        Raises:
+            RetriableAPIError: If asking again may help.
+            FatalAPIError: If the user has to act.
+        """
+        if response.ok and not response.is_redirect and response.status_code < HTTPStatus.MULTIPLE_CHOICES:
+            return
+        message = self.response_error_message(response)
+        if response.status_code in _TRY_AGAIN:
+            raise RetriableAPIError(message, response)
+        raise FatalAPIError(f"{message} {self._advice(response)}")
+
+    def response_error_message(self, response: requests.Response) -> str:
+        """Return what a person needs of an error: URL, status and the API's own words."""
+        return f"{response.url}: HTTP {response.status_code}{self._api_words(response)}."
+
+    def _advice(self, response: requests.Response) -> str:
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            return "Check the setting api_key; keys are made under Settings > API Keys."
+        if response.status_code == HTTPStatus.FORBIDDEN and "_not_enabled" in response.text:
+            return f"The account lacks this product; deselect the stream '{self.name}'."
+        if response.status_code == HTTPStatus.FORBIDDEN:
+            return "The key was understood but may not read; ask the owner of the account or Trackly."
+        if response.status_code == HTTPStatus.NOT_FOUND or response.is_redirect:
+            return "Check the setting api_url; the key is sent to no other address."
+        return "Trackly does not take this request."
+
+    def _api_words(self, response: requests.Response) -> str:
+        """The API's error text and code, `""` if it gave none.
+
+        The vendor's form is `{"error": "text for people", "code": "word_for_programs"}`, in which
+        the code may be missing.
+        """
+        try:
+            answer = response.json()
+        except ValueError:
+            return ""
+        words = [str(answer[name]) for name in ("error", "code", "message") if isinstance(answer, dict) and answer.get(name)]
+        return "".join(f", {word}" for word in [self._redacted(" / ".join(words))] if word)
+
+    def _redacted(self, text: str) -> str:
+        """A text of others as one short line without the key."""
+        return " ".join(text.replace(self.config["api_key"], "***").split())[:_MOST_WORDS]
+
+
+def _delay(attempt: int, response: requests.Response | None) -> float:
+    """Seconds to wait before trying again: what the server asks for, else longer each time."""
+    asked = _retry_after(response.headers.get("Retry-After", "")) if response is not None else None
+    wanted = 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5) if asked is None else asked  # noqa: S311
+    return min(max(wanted, 0.0), _LONGEST_WAIT)
+
+
+def _retry_after(header: str) -> float | None:
+    if header.strip().isdecimal():
+        return float(header)
+    try:
+        return (parsedate_to_datetime(header) - datetime.now(timezone.utc)).total_seconds()
+    except (TypeError, ValueError):
+        return None
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    while error.__context__ is not None:
+        error = error.__context__
+    return error

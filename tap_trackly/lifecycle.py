@@ -1,0 +1,131 @@
+"""How a run starts, is interrupted and ends."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import signal
+import sys
+from functools import cached_property
+from types import FrameType
+from typing import IO, Any
+
+import click
+from singer_sdk import Tap
+from singer_sdk.configuration._dict_config import parse_environment_config
+from singer_sdk.helpers._classproperty import classproperty
+from singer_sdk.helpers._state import StateWriter
+from singer_sdk.helpers._util import load_json
+from singer_sdk.helpers.types import TapState
+from singer_sdk.singerlib import StateMessage
+
+from tap_trackly.messages import LineWriter
+from tap_trackly.settings import SettingsError, check, check_state, takes, tidy
+
+
+class EveryStateWriter(StateWriter):
+    """Writes each STATE, where the SDK leaves out one that is equal to the last.
+
+    A target only knows that a run came to its end when the last message is a STATE.
+    """
+
+    def write_state(self, state: TapState) -> None:
+        """Write a STATE message."""
+        self._message_writer.write_message(StateMessage(value=state))
+
+
+class LifecycleTap(Tap):
+    """A tap whose failures are one line each, with an exit status that tells what happened."""
+
+    message_writer_class = LineWriter
+
+    @classmethod
+    def main(cls) -> None:
+        """Run the command line. A failure is one line in the log and exit status 1."""
+        command = cls.cli  # sets up logging, too
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(_says_something)
+        try:
+            command()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the user gets one line
+            cls.logger.error("%s", error if str(error) else type(error).__name__)  # noqa: TRY400
+            cls.logger.debug("Where it came from:", exc_info=True)
+            sys.exit(1)
+
+    @classmethod
+    def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:
+        """Read the files of `--config`.
+
+        Raises:
+            SettingsError: If one of them is missing or holds no JSON object.
+        """
+        try:
+            return super().cb_config(ctx, param, value)
+        except (OSError, TypeError, ValueError):
+            raise SettingsError(f"--config takes files with a JSON object, or ENV, not {' '.join(value)}") from None
+
+    @classmethod
+    def invoke(cls, *, state: IO[str] | None = None, **kwargs: Any) -> None:  # type: ignore[override]
+        """Run the tap.
+
+        Raises:
+            SettingsError: If the state is not one that this tap wrote.
+        """
+        super().invoke(state=state and _checked(state), **kwargs)
+
+    @cached_property
+    def state_writer(self) -> StateWriter:  # type: ignore[override]
+        """The writer of the streams' STATE messages."""
+        return EveryStateWriter(self.message_writer)
+
+    @classproperty
+    def _env_var_config(cls) -> dict[str, Any]:  # noqa: N805
+        # Private, because the SDK has no public place for it: its own reading of the environment
+        # ends at a text that is no number with an error that does not name the setting.
+        schema = cls.config_jsonschema
+        cls.append_builtin_config(schema)
+        config: dict[str, Any] = {}
+        for name, setting in schema["properties"].items():
+            try:
+                config |= parse_environment_config({"properties": {name: setting}}, cls._env_var_prefix)
+            except ValueError:
+                raise SettingsError(takes(name, schema)) from None
+        return config
+
+    def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
+        # Private, because the SDK has no public place between reading the settings and printing
+        # those that it refuses, and a key that is refused must not be printed.
+        schema = self.config_jsonschema
+        self.append_builtin_config(schema)
+        self._config = tidy(self._config, schema)
+        try:
+            check(self._config, schema)
+        except SettingsError as error:
+            if raise_errors:
+                raise
+            return [str(error)]
+        return []
+
+    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        # Private, because the SDK has no public place for it: its own writes a STATE, perhaps into
+        # the middle of another message, and exits with 0 as if all had been read.
+        # An exception instead of the exit could leave workers that wait for an answer behind.
+        self.logger.warning("Stopped by %s before the end; bookmarks stay.", signal.Signals(signum).name)
+        logging.shutdown()
+        os._exit(128 + signum)
+
+
+def _says_something(record: logging.LogRecord) -> bool:
+    # The SDK logs this line before each failure, the one that says what happened comes after it.
+    return not str(record.msg).startswith("An unhandled error occurred while syncing")
+
+
+def _checked(file: IO[str]) -> IO[str]:
+    text = file.read()
+    try:
+        state = load_json(text)
+    except ValueError:
+        state = None
+    check_state(state)
+    return io.StringIO(text)
