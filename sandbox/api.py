@@ -22,7 +22,7 @@ class _ExactJSON(JSONProvider):
     """JSON that keeps every digit of an amount."""
 
     def dumps(self, obj: Any, **kwargs: Any) -> str:
-        return str(simplejson.dumps(obj, use_decimal=True, **kwargs))
+        return str(simplejson.dumps(obj, use_decimal=True, allow_nan=True, **kwargs))
 
     def loads(self, s: str | bytes, **kwargs: Any) -> Any:
         return simplejson.loads(s, use_decimal=True, **kwargs)

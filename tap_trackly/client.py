@@ -76,7 +76,7 @@ class TracklyClient(RESTStream[int]):
         return session
 
     def get_url_params(self, context: Mapping[str, Any] | None, next_page_token: int | None) -> dict[str, Any]:
-        """Return the query of a request: a listing's filters and the page."""
+        """Return the query of a request: the listing's filter and the page."""
         page_size = self.config.get("page_size", self.max_page_size)
         return {**(context or {}), "page": next_page_token, "per_page": int(page_size)}
 
@@ -99,7 +99,7 @@ class TracklyClient(RESTStream[int]):
         raise AssertionError("count never ends")
 
     def _ask(self, listing: Listing, number: int) -> Page:
-        request = self.get_http_request(page=PageContext(dict(listing.filters), number))
+        request = self.get_http_request(page=PageContext({"status": listing.status}, number))
         prepared = self.build_prepared_request(
             method=request.method, url=request.url, params=request.encode_params(), headers=request.headers
         )

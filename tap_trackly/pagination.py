@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -32,16 +32,16 @@ class RecordError(ValueError):
 
 @dataclass(frozen=True)
 class Listing:
-    """One list of records that the API can give: the records that a filter lets through.
+    """One list of records that the API can give.
 
     Attributes:
-        filters: The query parameters beside the page's, such as `{"status": "archived"}`.
+        status: The filter that it is read with; without one the API chooses what to list.
     """
 
-    filters: Mapping[str, str] = field(default_factory=dict)
+    status: str | None = None
 
     def __str__(self) -> str:
-        return " ".join(f"{name}={value}" for name, value in self.filters.items()) or "default listing"
+        return "default listing" if self.status is None else f"listing status={self.status}"
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class TracklyStream(TracklyClient):
         statuses = self.config.get(self.statuses_setting or "", self.statuses)
         if set(statuses) == set(self.statuses):
             return self.listings
-        return [Listing({"status": status}) for status in dict.fromkeys(statuses)]
+        return [Listing(status) for status in dict.fromkeys(statuses)]
 
     def request_records(self, context: Context | None) -> Iterator[Record]:
         """Read the listings and yield the records that are to be sent."""

@@ -7,6 +7,9 @@ from singer_sdk import typing as th
 from tap_trackly.pagination import Listing
 from tap_trackly.replication import TracklyStream
 
+# Without "properties": the SDK's flattening would spread an empty list of them into nothing.
+_OPEN_OBJECT = th.CustomType({"type": ["object", "null"], "additionalProperties": True})
+
 
 class OffersStream(TracklyStream):
     """The offers that the account promotes, and what a conversion or click on each is paid.
@@ -20,7 +23,7 @@ class OffersStream(TracklyStream):
     records_key = "offers"
     primary_keys = ("id",)
     replication_key = "updated_at"
-    listings = (Listing(), Listing({"status": "archived"}))
+    listings = (Listing(), Listing("archived"))
     statuses = ("active", "paused", "archived")
     statuses_setting = "offer_statuses"
     schema = th.PropertiesList(
@@ -39,7 +42,7 @@ class OffersStream(TracklyStream):
         th.Property("payout_type", th.StringType, description="What is paid for, such as cpa or cpc."),
         th.Property("filter_bots", th.BooleanType, description="Whether clicks of bots are left out."),
         th.Property("status", th.StringType, description="Such as active, paused or archived, which also means deleted."),
-        th.Property("metadata", th.ObjectType(), description="Names and values that the account gave the offer."),
+        th.Property("metadata", _OPEN_OBJECT, description="Names and values that the account gave the offer."),
         th.Property("created_at", th.DateTimeType, description="When the offer was made, in UTC."),
         th.Property("updated_at", th.DateTimeType, description="When the offer was last changed, in UTC."),
     ).to_dict()

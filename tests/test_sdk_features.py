@@ -1,0 +1,123 @@
+"""The features that every Singer tap on the SDK has keep working."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from urllib.request import url2pathname
+
+import pytest
+from syrupy.assertion import SnapshotAssertion
+
+from tests.conftest import Trackly
+from tests.tap import discover, exact, run_tap
+
+
+def test_discovery_needs_no_settings(snapshot: SnapshotAssertion) -> None:
+    run = run_tap(None, "--discover")
+    assert run.status == 0
+    catalog = json.loads(run.stdout)
+    assert [stream["tap_stream_id"] for stream in catalog["streams"]] == ["offers"]
+    assert catalog == snapshot
+
+
+def test_every_field_is_described_and_only_the_key_must_be_there() -> None:
+    (stream,) = discover()["streams"]
+    properties = stream["schema"]["properties"]
+    assert all(field["description"] for field in properties.values())
+    assert [name for name, field in properties.items() if "null" not in field["type"]] == ["id"]
+    assert not any("enum" in field for field in properties.values())
+    assert stream["schema"]["required"] == ["id"]
+
+
+@pytest.mark.parametrize("form", [["--about"], ["--about", "--format=json"], ["--about", "--format=markdown"]])
+def test_about_names_every_setting(form: list[str]) -> None:
+    run = run_tap(None, *form)
+    assert run.status == 0
+    for setting in ("api_key", "api_url", "start_date", "offer_statuses", "page_size", "full_resend_hours",
+                    "concurrency", "request_timeout", "max_retries", "user_agent", "stream_maps", "batch_config"):  # fmt: skip
+        assert setting in run.stdout.lower()
+
+
+def test_settings_tell_what_they_are() -> None:
+    settings = json.loads(run_tap(None, "--about", "--format=json").stdout)["settings"]
+    own = {name: setting for name, setting in settings["properties"].items() if name in {
+        "api_key", "api_url", "start_date", "offer_statuses", "page_size", "full_resend_hours", "concurrency",
+        "request_timeout", "max_retries", "user_agent",
+    }}  # fmt: skip
+    assert len(own) == 10
+    assert all(setting["title"] and setting["description"] for setting in own.values())
+    assert settings["required"] == ["api_key"]
+    assert own["api_key"]["secret"] is True
+    assert own["api_url"]["default"] == "https://app.tracklysms.com/api/v2"
+    assert own["offer_statuses"]["default"] == ["active", "paused", "archived"]
+    assert (own["page_size"]["minimum"], own["page_size"]["maximum"]) == (1, 100)
+    assert (own["concurrency"]["minimum"], own["concurrency"]["maximum"], own["concurrency"]["default"]) == (1, 32, 8)
+    assert (own["full_resend_hours"]["minimum"], own["full_resend_hours"]["default"]) == (0, 24)
+    assert (own["request_timeout"]["default"], own["max_retries"]["default"]) == (60, 5)
+    assert own["user_agent"]["default"].startswith("tap-trackly/")
+
+
+def test_the_test_option_reads_one_record(trackly: Trackly) -> None:
+    run = run_tap(trackly.config(), "--test")
+    assert (run.status, len(run.records)) == (0, 1)
+    assert not run.lines("ERROR")
+
+
+def test_the_schema_test_option_reads_nothing() -> None:
+    run = run_tap({"api_key": "trk", "api_url": "http://127.0.0.1:9"}, "--test=schema")
+    assert (run.status, [message["type"] for message in run.messages]) == (0, ["SCHEMA"])
+
+
+def test_deselected_fields_stay_away(trackly: Trackly) -> None:
+    catalog = discover(payout={"selected": False}, metadata={"selected": False})
+    run = trackly.sync(catalog=catalog)
+    assert len(run.records) == 25
+    assert not any({"payout", "metadata"} & set(record) for record in run.records)
+    assert all({"id", "updated_at"} <= set(record) for record in run.records)
+
+
+def test_a_deselected_stream_is_not_read() -> None:
+    run = run_tap({"api_key": "trk", "api_url": "http://127.0.0.1:9"}, catalog=discover(stream={"selected": False}))
+    assert run.status == 0
+    assert run.messages == []
+
+
+def test_stream_maps_change_records_but_not_the_bookmark(trackly: Trackly) -> None:
+    maps = {"offers": {"__alias__": "deals", "name": "name.upper()", "updated_at": None, "__filter__": "status != 'archived'"}}
+    run = trackly.sync(stream_maps=maps)
+    assert {message["stream"] for message in run.messages if "stream" in message} == {"deals"}
+    assert all("updated_at" not in record for record in run.records)
+    assert run.by_id["664f1a2b3c4d5e6f7a8b9c0d"]["name"] == "SUMMER PROMO"
+    assert len(run.records) == len(trackly.account.listed(None))
+    assert run.bookmark == "2025-12-15T09:12:00+00:00"
+
+
+def test_flattening_keeps_metadata_as_text(trackly: Trackly) -> None:
+    run = trackly.sync(flattening_enabled=True, flattening_max_depth=1)
+    assert json.loads(run.by_id["664f1a2b3c4d5e6f7a8b9c0d"]["metadata"]) == {"vertical": "health", "geo": "US"}
+
+
+def test_flattening_spreads_what_the_catalog_names(trackly: Trackly) -> None:
+    catalog = discover()
+    metadata = catalog["streams"][0]["schema"]["properties"]["metadata"]
+    metadata["properties"] = {"geo": {"type": ["string", "null"]}}
+    run = trackly.sync(catalog=catalog, flattening_enabled=True, flattening_max_depth=1)
+    assert run.by_id["664f1a2b3c4d5e6f7a8b9c0d"]["metadata__geo"] == "US"
+
+
+def test_batches_hold_every_offer(trackly: Trackly, tmp_path: Path) -> None:
+    storage = {"root": tmp_path.as_uri(), "prefix": "batch-"}
+    run = trackly.sync(batch_config={"encoding": {"format": "jsonl", "compression": "gzip"}, "storage": storage})
+    manifests = [file for message in run.messages if message["type"] == "BATCH" for file in message["manifest"]]
+    lines = [
+        line
+        for file in manifests
+        for line in gzip.decompress(Path(url2pathname(file.removeprefix("file://"))).read_bytes()).splitlines()
+    ]
+    records = [exact(line.decode()) for line in lines]
+    assert sorted(record["id"] for record in records) == sorted(trackly.account.offers)
+    assert run.messages[-1]["type"] == "STATE"
+    assert run.bookmark == "2025-12-15T09:12:00+00:00"
+    assert trackly.sync(state=run.state).ids == ["664f1a2b3c4d5e6f7a8b9c0d"]
