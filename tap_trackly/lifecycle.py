@@ -48,7 +48,7 @@ class LifecycleTap(Tap):
             handler.addFilter(_says_something)
         try:
             command()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the user gets one line
+        except Exception as error:
             cls.logger.error("%s", error if str(error) else type(error).__name__)  # noqa: TRY400
             cls.logger.debug("Where it came from:", exc_info=True)
             sys.exit(1)
@@ -66,7 +66,7 @@ class LifecycleTap(Tap):
             raise SettingsError(f"--config takes files with a JSON object, or ENV, not {' '.join(value)}") from None
 
     @classmethod
-    def invoke(cls, *, state: IO[str] | None = None, **kwargs: Any) -> None:  # type: ignore[override]
+    def invoke(cls, *, state: IO[str] | None = None, **kwargs: Any) -> None:
         """Run the tap.
 
         Raises:
@@ -75,7 +75,7 @@ class LifecycleTap(Tap):
         super().invoke(state=state and _checked(state), **kwargs)
 
     @cached_property
-    def state_writer(self) -> StateWriter:  # type: ignore[override]
+    def state_writer(self) -> StateWriter:
         """The writer of the streams' STATE messages."""
         return EveryStateWriter(self.message_writer)
 

@@ -214,7 +214,7 @@ class Read:
         planned = len(_numbers_after(first))
         page = first
         yield page
-        for page in islice(rest, planned):  # noqa: B007 - the last page is looked at below
+        for page in islice(rest, planned):
             yield page
         for _ in range(max(MAX_EXTRA_PAGES, first.total_pages - planned)):
             if not page.announces_more:

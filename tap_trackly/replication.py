@@ -81,7 +81,7 @@ class TracklyStream(TracklyClient):
             self.logger.info("Sending every record, also those that have not changed.")
             return floor, floor
         bookmark = self.get_starting_timestamp(context)
-        return bookmark and bookmark.astimezone(timezone.utc).isoformat(), floor
+        return (bookmark.astimezone(timezone.utc).isoformat() if bookmark else None), floor
 
     def _full_resend_is_due(self, now: datetime) -> bool:
         try:
@@ -92,8 +92,10 @@ class TracklyStream(TracklyClient):
         return not timedelta(0) <= age < timedelta(hours=self.config["full_resend_hours"])
 
     def _is_due(self, raw: Mapping[str, Any], threshold: str | None) -> bool:
-        changed = _time_or_none(raw.get(self.replication_key)) if threshold else None
-        return changed is None or threshold is None or changed >= threshold
+        if threshold is None or self.replication_key is None:
+            return True
+        changed = _time_or_none(raw.get(self.replication_key))
+        return changed is None or changed >= threshold
 
     def _fitted(self, raw: Mapping[str, Any]) -> Record:
         record, replaced = fit(raw, self._converters)

@@ -65,7 +65,7 @@ def check_state(state: Any) -> None:
     except (AttributeError, TypeError, ValueError):
         raise SettingsError(
             "--state takes the value of a STATE message that this tap wrote, such as "
-            '{"bookmarks": {"offers": {"replication_key": "updated_at", "replication_key_value": "2025-12-15T09:12:00"}}}'
+            '{"bookmarks": {"offers": {"replication_key": "updated_at", "replication_key_value": "2025-12-15"}}}'
         ) from None
 
 

@@ -41,7 +41,9 @@ class OffersStream(TracklyStream):
         th.Property("payout", th.DecimalType, description="What is paid for one conversion or click."),
         th.Property("payout_type", th.StringType, description="What is paid for, such as cpa or cpc."),
         th.Property("filter_bots", th.BooleanType, description="Whether clicks of bots are left out."),
-        th.Property("status", th.StringType, description="Such as active, paused or archived, which also means deleted."),
+        th.Property(
+            "status", th.StringType, description="Such as active, paused or archived, which also means deleted."
+        ),
         th.Property("metadata", _OPEN_OBJECT, description="Names and values that the account gave the offer."),
         th.Property("created_at", th.DateTimeType, description="When the offer was made, in UTC."),
         th.Property("updated_at", th.DateTimeType, description="When the offer was last changed, in UTC."),

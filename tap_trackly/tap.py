@@ -55,7 +55,7 @@ class TapTrackly(LifecycleTap):
             "page_size",
             th.IntegerType(minimum=1, maximum=100, nullable=False),
             title="Page size",
-            description="Records asked for in one request, from 1 to 100; the largest that the endpoint allows if not set.",
+            description="Records asked for in one request, from 1 to 100; if not set, as many as the endpoint allows.",
         ),
         th.Property(
             "full_resend_hours",

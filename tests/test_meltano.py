@@ -76,7 +76,7 @@ def meltano(trackly: Trackly, server: str, tmp_path: Path) -> Meltano:
 
 
 def table(database: psycopg.Connection, columns: str = "id, payout, status") -> list[Any]:
-    return database.execute(f"SELECT {columns} FROM trackly.offers ORDER BY id").fetchall()  # type: ignore[arg-type] # noqa: S608
+    return database.execute(f"SELECT {columns} FROM trackly.offers ORDER BY id").fetchall()  # noqa: S608
 
 
 def csv_rows(folder: Path) -> list[list[dict[str, str]]]:
@@ -109,7 +109,7 @@ def test_postgres_columns_have_the_types_of_their_values(
 ) -> None:
     trackly.account.update(SUMMER_PROMO, {"payout": Decimal("12345678901234.123456789"), "name": "a\x00b"})
     meltano("el", "tap-trackly", "target-postgres", "--state-id", "types")
-    types = dict(
+    types: dict[str, str] = dict(
         database.execute(
             "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'offers'"
         ).fetchall()
@@ -164,9 +164,7 @@ def port(server: str) -> Iterator[int]:
         thread.join()
 
 
-def test_postgres_by_host_and_user(
-    trackly: Trackly, port: int, database: psycopg.Connection, meltano: Meltano
-) -> None:
+def test_postgres_by_host_and_user(trackly: Trackly, port: int, database: psycopg.Connection, meltano: Meltano) -> None:
     meltano(
         "run",
         "tap-trackly",

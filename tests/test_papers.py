@@ -40,15 +40,15 @@ def kind(setting: dict[str, Any]) -> str:
 
 
 def test_meltano_knows_every_setting_of_the_tap_as_the_tap_does() -> None:
-    schema = {**TapTrackly.config_jsonschema}
-    TapTrackly.append_builtin_config(schema)
+    TapTrackly.append_builtin_config(TapTrackly.config_jsonschema)
+    settings = dict(TapTrackly.config_jsonschema["properties"])
     for setting in plugins()["tap-trackly"]["settings"]:
-        known = schema["properties"].pop(setting["name"])
+        known = settings.pop(setting["name"])
         assert setting["kind"] == kind(known)
         assert setting["description"] == known["description"]
         assert setting["label"] == known["title"]
         assert setting.get("sensitive", False) == known.get("secret", False)
-    assert schema["properties"] == {}
+    assert settings == {}
 
 
 def test_meltano_knows_every_capability_of_the_tap() -> None:

@@ -25,7 +25,9 @@ class Client:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def __call__(self, method: str = "GET", path: str = "/offers", key: str | None = API_KEY, **kwargs: Any) -> tuple[int, Any]:
+    def __call__(
+        self, method: str = "GET", path: str = "/offers", key: str | None = API_KEY, **kwargs: Any
+    ) -> tuple[int, Any]:
         headers = {} if key is None else {"X-Api-Key": key}
         answer = requests.request(method, self.url + path, headers=headers, timeout=10, **kwargs)
         return answer.status_code, exact(answer.text)
@@ -61,7 +63,9 @@ def test_archived_offers_are_left_out_unless_asked_for(ask: Client, account: Acc
         assert {offer["status"] for offer in ask(params={"status": status})[1]["offers"]} == {status}
 
 
-@pytest.mark.parametrize("asked,given", [({}, 50), ({"per_page": 7}, 7), ({"per_page": 100}, 100), ({"per_page": 1000}, 100)])
+@pytest.mark.parametrize(
+    "asked,given", [({}, 50), ({"per_page": 7}, 7), ({"per_page": 100}, 100), ({"per_page": 1000}, 100)]
+)
 def test_pages_have_50_offers_and_at_most_100(ask: Client, account: Account, asked: dict[str, int], given: int) -> None:
     total = len(account.listed(None))
     status, answer = ask(params=asked)
@@ -75,7 +79,9 @@ def test_pages_together_are_the_listing(ask: Client, account: Account) -> None:
     assert pages[-1] == []
 
 
-@pytest.mark.parametrize("key,code", [(None, "missing_api_key"), ("", "missing_api_key"), ("trk_wrong", "invalid_api_key")])
+@pytest.mark.parametrize(
+    "key,code", [(None, "missing_api_key"), ("", "missing_api_key"), ("trk_wrong", "invalid_api_key")]
+)
 def test_a_wrong_key_is_refused(ask: Client, key: str | None, code: str) -> None:
     status, answer = ask(key=key)
     assert (status, answer["code"]) == (401, code)

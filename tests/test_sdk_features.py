@@ -13,6 +13,19 @@ from syrupy.assertion import SnapshotAssertion
 from tests.conftest import Trackly
 from tests.tap import discover, exact, run_tap
 
+SETTINGS = [
+    "api_key",
+    "api_url",
+    "start_date",
+    "offer_statuses",
+    "page_size",
+    "full_resend_hours",
+    "concurrency",
+    "request_timeout",
+    "max_retries",
+    "user_agent",
+]
+
 
 def test_discovery_needs_no_settings(snapshot: SnapshotAssertion) -> None:
     run = run_tap(None, "--discover")
@@ -35,18 +48,13 @@ def test_every_field_is_described_and_only_the_key_must_be_there() -> None:
 def test_about_names_every_setting(form: list[str]) -> None:
     run = run_tap(None, *form)
     assert run.status == 0
-    for setting in ("api_key", "api_url", "start_date", "offer_statuses", "page_size", "full_resend_hours",
-                    "concurrency", "request_timeout", "max_retries", "user_agent", "stream_maps", "batch_config"):  # fmt: skip
+    for setting in [*SETTINGS, "stream_maps", "batch_config"]:
         assert setting in run.stdout.lower()
 
 
 def test_settings_tell_what_they_are() -> None:
     settings = json.loads(run_tap(None, "--about", "--format=json").stdout)["settings"]
-    own = {name: setting for name, setting in settings["properties"].items() if name in {
-        "api_key", "api_url", "start_date", "offer_statuses", "page_size", "full_resend_hours", "concurrency",
-        "request_timeout", "max_retries", "user_agent",
-    }}  # fmt: skip
-    assert len(own) == 10
+    own = {name: settings["properties"][name] for name in SETTINGS}
     assert all(setting["title"] and setting["description"] for setting in own.values())
     assert settings["required"] == ["api_key"]
     assert own["api_key"]["secret"] is True
@@ -85,7 +93,14 @@ def test_a_deselected_stream_is_not_read() -> None:
 
 
 def test_stream_maps_change_records_but_not_the_bookmark(trackly: Trackly) -> None:
-    maps = {"offers": {"__alias__": "deals", "name": "name.upper()", "updated_at": None, "__filter__": "status != 'archived'"}}
+    maps = {
+        "offers": {
+            "__alias__": "deals",
+            "name": "name.upper()",
+            "updated_at": None,
+            "__filter__": "status != 'archived'",
+        }
+    }
     run = trackly.sync(stream_maps=maps)
     assert {message["stream"] for message in run.messages if "stream" in message} == {"deals"}
     assert all("updated_at" not in record for record in run.records)

@@ -28,7 +28,18 @@ def assert_one_line(run: Run, *words: str) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["", " ", "\n\t", f"{SECRET}\nX-Other: 1", f"{SECRET}\r", f"{SECRET}\rx", f"ключ{SECRET}", f"{SECRET}☃", [SECRET], {SECRET: 1}],
+    [
+        "",
+        " ",
+        "\n\t",
+        f"{SECRET}\nX-Other: 1",
+        f"{SECRET}\r",
+        f"{SECRET}\rx",
+        f"ключ{SECRET}",
+        f"{SECRET}☃",
+        [SECRET],
+        {SECRET: 1},
+    ],
 )
 def test_a_key_that_no_header_can_hold(key: Any) -> None:
     run = run_tap({"api_key": key, "api_url": UNREACHABLE, "max_retries": 0})
@@ -88,7 +99,9 @@ def test_the_test_option_refuses_settings_in_the_same_words(option: str) -> None
     assert_one_line(run_tap({"api_key": SECRET, "page_size": 0}, option), "Setting page_size ")
 
 
-@pytest.mark.parametrize("setting,value", [("page_size", "x"), ("page_size", "0"), ("offer_statuses", ""), ("batch_config", "{")])
+@pytest.mark.parametrize(
+    "setting,value", [("page_size", "x"), ("page_size", "0"), ("offer_statuses", ""), ("batch_config", "{")]
+)
 def test_a_setting_of_the_environment_that_cannot_be_used(setting: str, value: str) -> None:
     variables = {"TAP_TRACKLY_API_KEY": SECRET, f"TAP_TRACKLY_{setting.upper()}": value}
     assert_one_line(run_tap(None, "--config=ENV", variables=variables), f"Setting {setting} ")

@@ -111,7 +111,13 @@ def test_statuses_that_the_page_does_not_know_arrive_by_default(trackly: Trackly
 
 
 @pytest.mark.parametrize(
-    "statuses,ids", [(["archived"], "c"), (["paused", "active"], "ab"), (["active", "active"], "a"), (["archived", "active", "paused"], "abcd")]
+    "statuses,ids",
+    [
+        (["archived"], "c"),
+        (["paused", "active"], "ab"),
+        (["active", "active"], "a"),
+        (["archived", "active", "paused"], "abcd"),
+    ],
 )
 def test_fewer_statuses_are_read_one_by_one(trackly: Trackly, statuses: list[str], ids: str) -> None:
     trackly.put(
@@ -141,7 +147,9 @@ def test_a_second_run_sends_what_is_at_or_after_the_bookmark(trackly: Trackly) -
     assert "3 records read, 3 emitted, 0 unchanged, 2 pages" in third.log
 
 
-@pytest.mark.parametrize("bookmark", ["2025-03-01T00:00:00Z", "2025-03-01T00:00:00", "2025-03-01", "2025-03-01T01:00:00+01:00"])
+@pytest.mark.parametrize(
+    "bookmark", ["2025-03-01T00:00:00Z", "2025-03-01T00:00:00", "2025-03-01", "2025-03-01T01:00:00+01:00"]
+)
 def test_mixed_shapes_of_time_lose_nothing(trackly: Trackly, bookmark: str) -> None:
     after = [
         "2025-03-01T00:00:00Z",
@@ -158,7 +166,9 @@ def test_mixed_shapes_of_time_lose_nothing(trackly: Trackly, bookmark: str) -> N
     assert run.bookmark == "2025-03-01T00:30:00+00:00"
 
 
-@pytest.mark.parametrize("unusable", [{"updated_at": None}, {"updated_at": ""}, {}, {"updated_at": "soon"}, {"updated_at": 5}])
+@pytest.mark.parametrize(
+    "unusable", [{"updated_at": None}, {"updated_at": ""}, {}, {"updated_at": "soon"}, {"updated_at": 5}]
+)
 def test_a_record_without_a_usable_time_is_always_sent_and_never_moves_the_bookmark(
     trackly: Trackly, unusable: dict[str, Any]
 ) -> None:
@@ -213,7 +223,9 @@ def test_every_offer_is_sent_again_when_the_time_has_come(trackly: Trackly) -> N
 @pytest.mark.parametrize("unusable", ["soon", hours_ago(-48)])
 def test_every_offer_is_sent_when_nobody_knows_when_it_last_was(trackly: Trackly, unusable: str) -> None:
     assert len(trackly.sync(state=state("2026-01-01T00:00:00+00:00", unusable)).records) == 25
-    run = trackly.sync(state={"bookmarks": {"offers": {"replication_key": "updated_at", "replication_key_value": "2026-01-01"}}})
+    run = trackly.sync(
+        state={"bookmarks": {"offers": {"replication_key": "updated_at", "replication_key_value": "2026-01-01"}}}
+    )
     assert len(run.records) == 25
 
 
