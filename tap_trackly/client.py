@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import random
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
@@ -13,6 +16,7 @@ from functools import cached_property
 from http import HTTPStatus
 from itertools import count
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import requests
 from singer_sdk.authenticators import APIKeyAuthenticator
@@ -47,6 +51,11 @@ class TracklyClient(RESTStream[int]):
     # requests would send X-Api-Key on to whatever host the redirect names.
     allow_redirects = False
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._stopped = threading.Event()
+        self._not_before = 0.0  # for all requests, on the clock of time.monotonic
+
     @property
     def url_base(self) -> str:
         """The address that the paths of all endpoints follow."""
@@ -72,7 +81,7 @@ class TracklyClient(RESTStream[int]):
         """The connections to Trackly, kept open between requests."""
         session = requests.Session()
         for scheme in ("http://", "https://"):
-            session.mount(scheme, DeadlineAdapter())
+            session.mount(scheme, DeadlineAdapter(pool_maxsize=int(self.config["concurrency"])))
         return session
 
     def get_url_params(self, context: Mapping[str, Any] | None, next_page_token: int | None) -> dict[str, Any]:
@@ -88,6 +97,7 @@ class TracklyClient(RESTStream[int]):
         """
         max_retries = int(self.config["max_retries"])
         for attempt in count(1):
+            self._wait_until(self._not_before)
             try:
                 return self._ask(listing, number)
             except RetriableAPIError as error:
@@ -95,8 +105,30 @@ class TracklyClient(RESTStream[int]):
                     raise FatalAPIError(f"{error} Gave up after {attempt} tries.") from None
                 delay = _delay(attempt, error.response)
                 self.logger.warning("%s Trying again in %.1f s (%d of %d).", error, delay, attempt, max_retries)
-                time.sleep(delay)
+                again_at = time.monotonic() + delay
+                if _asks_for_patience(error.response):
+                    self._not_before = max(self._not_before, again_at)
+                self._wait_until(again_at)
         raise AssertionError("count never ends")
+
+    @contextmanager
+    def conversation(self) -> Iterator[None]:
+        """Let pages be fetched while the context is open; after it, no request is tried again."""
+        self._warn_of_clear_text()
+        self._stopped.clear()
+        try:
+            yield
+        finally:
+            self._stopped.set()
+
+    def _warn_of_clear_text(self) -> None:
+        url = urlsplit(self.url_base)
+        if url.scheme == "http" and not _is_loopback(str(url.hostname)):
+            self.logger.warning("The key travels in clear: the setting api_url is http, not https.")
+
+    def _wait_until(self, moment: float) -> None:
+        if self._stopped.wait(max(0.0, moment - time.monotonic())):
+            raise FatalAPIError("The run was stopped.")
 
     def _ask(self, listing: Listing, number: int) -> Page:
         request = self.get_http_request(page=PageContext({"status": listing.status}, number))
@@ -168,6 +200,20 @@ def _delay(attempt: int, response: requests.Response | None) -> float:
     asked = _retry_after(response.headers.get("Retry-After", "")) if response is not None else None
     wanted = 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5) if asked is None else asked  # noqa: S311
     return min(max(wanted, 0.0), _LONGEST_WAIT)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _asks_for_patience(response: requests.Response | None) -> bool:
+    """Whether a server wants all requests to wait, not only the one that it answered."""
+    return response is not None and (
+        response.status_code == HTTPStatus.TOO_MANY_REQUESTS or "Retry-After" in response.headers
+    )
 
 
 def _retry_after(header: str) -> float | None:

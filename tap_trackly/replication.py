@@ -16,6 +16,7 @@ from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
 from tap_trackly.client import TracklyClient
 from tap_trackly.pagination import MAX_PASSES, Listing, Read
 from tap_trackly.records import Convert, converters, fit, parse_time
+from tap_trackly.workers import side_by_side
 
 # What changes while a run reads may be missed by it, so the bookmark stays before the run's start,
 # by the clock of this machine, which may be this much ahead of the server's.
@@ -49,15 +50,16 @@ class TracklyStream(TracklyClient):
         """Read the listings and yield the records that are to be sent."""
         run = _Run(self.logger)
         since, floor = self._thresholds(context, run.started)
-        read = Read(self.wanted_listings, self.fetch, self.primary_keys)
-        for news in read:
-            for raw, changed_meanwhile in news:
-                if self._is_due(raw, floor if changed_meanwhile else since):
-                    run.emitted += 1
-                    yield self._fitted(raw)
-                else:
-                    run.unchanged += 1
-            run.log_progress(read)
+        read = Read(self.wanted_listings, self.fetch, self.primary_keys, side_by_side(int(self.config["concurrency"])))
+        with self.conversation():
+            for news in read:
+                for raw, changed_meanwhile in news:
+                    if self._is_due(raw, floor if changed_meanwhile else since):
+                        run.emitted += 1
+                        yield self._fitted(raw)
+                    else:
+                        run.unchanged += 1
+                run.log_progress(read)
         self._remember(read, run.started, was_full=since == floor)
         run.log_end(read)
 
