@@ -15,12 +15,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sandbox", description="A Trackly account on loopback.")
     parser.add_argument("--port", type=int, default=0, help="port to listen on, by default a free one")
     parser.add_argument("--offers", type=int, default=250, help="offers to begin with (default: 250)")
+    parser.add_argument("--contacts", type=int, default=300, help="contacts to begin with (default: 300)")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds that each answer waits (default: 0)")
     options = parser.parse_args()
 
     stops = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, stops)
-    with running(Account(options.offers), port=options.port, latency=options.latency) as url:
+    account = Account(options.offers, options.contacts)
+    with running(account, port=options.port, latency=options.latency) as url:
         print(f"TAP_TRACKLY_API_URL={url}")
         print(f"TAP_TRACKLY_API_KEY={API_KEY}", flush=True)
         signal.sigwait(stops)

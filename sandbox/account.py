@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
-from decimal import Decimal
-from importlib.resources import files
+from datetime import datetime, timezone
 from typing import Any
 
-import simplejson
+from sandbox import samples
+from sandbox.samples import Record
 
-Offer = dict[str, Any]
-
-_EXAMPLE = files("sandbox").joinpath("example.json")
-_FIRST_ID = 0x664F1A2B3C4D5E6F7A8B9C0D
 _FIELDS = (
     "name",
     "tracking_url",
@@ -29,32 +25,47 @@ _FIELDS = (
 
 
 class Account:
-    """A Trackly account in memory.
-
-    The first two offers are the ones of the vendor's page, word for word; of the others every tenth
-    is archived and every seventh paused.
+    """A Trackly account in memory, which may be changed while it is served.
 
     Args:
         offers: How many offers it begins with.
+        contacts: How many contacts it begins with.
+
+    Attributes:
+        offers: By id, and so are lists, creatives, audiences and schedules.
+        contacts: Newest signup first; they are served in this order.
     """
 
-    def __init__(self, offers: int) -> None:
-        example: list[Offer] = simplejson.loads(_EXAMPLE.read_text(encoding="utf-8"), use_decimal=True)
-        made = example[:offers] + [_offer(number) for number in range(2, offers)]
-        self.offers: dict[str, Offer] = {offer["id"]: offer for offer in made}
+    def __init__(self, offers: int, contacts: int = 300) -> None:
+        lists = samples.make_lists()
+        kept = [home for home in lists if home["status"] != "deleted"]
+        self.contacts: list[Record] = samples.make_contacts(contacts, kept)
+        _count_contacts(lists, self.contacts)
+        self.offers: dict[str, Record] = _by_id(samples.make_offers(offers))
+        self.lists: dict[int, Record] = _by_id(lists)
+        self.creatives: dict[int, Record] = _by_id(samples.make_creatives(list(self.offers)))
+        self.audiences: dict[str, Record] = _by_id(samples.make_audiences(kept))
+        self.schedules: dict[str, Record] = _by_id(
+            samples.make_schedules(list(self.audiences.values()), list(self.creatives.values()))
+        )
 
-    def listed(self, status: str | None) -> list[Offer]:
+    def records(self, kind: str) -> list[Record]:
+        """Return all records of a kind, such as offers, in the order in which they are served."""
+        held: dict[Any, Record] | list[Record] = getattr(self, kind)
+        return list(held.values()) if isinstance(held, dict) else held
+
+    def listed(self, status: str | None) -> list[Record]:
         """Return the offers with a status, or all but the archived ones."""
         if status is None:
             return [offer for offer in self.offers.values() if offer["status"] != "archived"]
         return [offer for offer in self.offers.values() if offer["status"] == status]
 
-    def create(self, fields: Mapping[str, Any]) -> Offer:
+    def create(self, fields: Mapping[str, Any]) -> Record:
         """Add an offer and return it."""
         number = len(self.offers)
-        offer: Offer = {
+        offer: Record = {
             **dict.fromkeys(_FIELDS),
-            "id": f"{_FIRST_ID + number:024x}",
+            "id": samples.offer_id(number),
             "slug": f"ofr_{number}",
             "filter_bots": False,
             "status": "active",
@@ -64,7 +75,7 @@ class Account:
         self.offers[offer["id"]] = offer
         return self.update(offer["id"], fields)
 
-    def update(self, offer_id: str, fields: Mapping[str, Any]) -> Offer:
+    def update(self, offer_id: str, fields: Mapping[str, Any]) -> Record:
         """Change an offer and return it; metadata is merged.
 
         Raises:
@@ -76,7 +87,7 @@ class Account:
         offer.update(known, metadata=merged, updated_at=_now())
         return offer
 
-    def archive(self, offer_id: str) -> Offer:
+    def archive(self, offer_id: str) -> Record:
         """Archive an offer, which is what deleting it means.
 
         Raises:
@@ -85,30 +96,15 @@ class Account:
         return self.update(offer_id, {"status": "archived"})
 
 
-def _offer(number: int) -> Offer:
-    created = datetime(2025, 1, 1, tzinfo=timezone.utc) + timedelta(minutes=number)
-    status = "archived" if number % 10 == 9 else "paused" if number % 7 == 6 else "active"
-    return {
-        "id": f"{_FIRST_ID + number:024x}",
-        "slug": f"ofr_offer-{number}_{number:06x}",
-        "name": f"Offer {number}: Größe ✓",
-        "tracking_url": f"https://track.example.com/click?offer_id={number}",
-        "external_platform": ("tune", "everflow", None)[number % 3],
-        "external_id": str(number) if number % 3 < 2 else None,
-        "advertiser_id": f"adv_{number % 50}",
-        "payout": Decimal(number % 1000) / 100,
-        "payout_type": ("cpa", "cpc")[number % 2],
-        "filter_bots": number % 2 == 0,
-        "status": status,
-        "metadata": {"vertical": ("health", "finance", "travel")[number % 3], "geo": "US"},
-        "created_at": _text(created),
-        "updated_at": _text(created + timedelta(days=30)),
-    }
+def _by_id(records: list[Record]) -> dict[Any, Record]:
+    return {record["id"]: record for record in records}
+
+
+def _count_contacts(lists: list[Record], contacts: list[Record]) -> None:
+    counts = Counter(contact["list_id"] for contact in contacts)
+    for home in lists:
+        home["contact_count"] = counts[home["id"]]
 
 
 def _now() -> str:
-    return _text(datetime.now(timezone.utc))
-
-
-def _text(time: datetime) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return samples.as_text(datetime.now(timezone.utc))

@@ -11,11 +11,9 @@ from flask.json.provider import JSONProvider
 from werkzeug.exceptions import HTTPException
 
 from sandbox.account import Account
+from sandbox.listings import ENDPOINTS, QueryError, answer
 
 API_KEY = "trk_sandbox0sandbox0sandbox0sandbox0"
-STATUSES = ("active", "paused", "archived")
-DEFAULT_PAGE_SIZE = 50
-LARGEST_PAGE_SIZE = 100
 
 
 class _ExactJSON(JSONProvider):
@@ -32,7 +30,7 @@ class _ExactFlask(Flask):
     json_provider_class = _ExactJSON
 
 
-def create_app(account: Account, latency: float = 0.0) -> Flask:  # noqa: C901 - one short function for each endpoint
+def create_app(account: Account, latency: float = 0.0) -> Flask:
     """Return the API of an account.
 
     Args:
@@ -56,13 +54,19 @@ def create_app(account: Account, latency: float = 0.0) -> Flask:  # noqa: C901 -
         code = "not_found" if error.code == 404 else "validation_error"
         return _error(error.code or 500, code, error.description or "")
 
-    @app.get("/api/v2/offers")
-    def list_offers() -> Any:
-        status = request.args.get("status")
-        if status is not None and status not in STATUSES:
-            return _error(400, "validation_error", f"status must be one of {', '.join(STATUSES)}.")
-        return _page(account.listed(status))
+    @app.errorhandler(QueryError)
+    def refuse(error: QueryError) -> tuple[dict[str, str], int]:
+        return _error(400, "validation_error", str(error))
 
+    @app.get(f"/api/v2/<any({','.join(ENDPOINTS)}):kind>")
+    def list_records(kind: str) -> Any:
+        return answer(kind, account.records(kind), request.args)
+
+    _add_changes(app, account)
+    return app
+
+
+def _add_changes(app: Flask, account: Account) -> None:
     @app.post("/api/v2/offers")
     def create_offer() -> Any:
         fields = request.get_json()
@@ -81,28 +85,6 @@ def create_app(account: Account, latency: float = 0.0) -> Flask:  # noqa: C901 -
         if offer_id not in account.offers:
             return _error(404, "not_found", "Offer not found.")
         return account.archive(offer_id)
-
-    return app
-
-
-def _page(offers: list[dict[str, Any]]) -> Any:
-    try:
-        page = int(request.args.get("page", 1))
-        per_page = min(int(request.args.get("per_page", DEFAULT_PAGE_SIZE)), LARGEST_PAGE_SIZE)
-    except ValueError:
-        page = per_page = 0
-    if page < 1 or per_page < 1:
-        return _error(400, "validation_error", "page and per_page must be whole numbers from 1.")
-    start = (page - 1) * per_page
-    return {
-        "offers": offers[start : start + per_page],
-        "pagination": {
-            "page": page,
-            "per_page": per_page,
-            "total": len(offers),
-            "total_pages": -(-len(offers) // per_page),
-        },
-    }
 
 
 def _error(status: int, code: str, text: str) -> tuple[dict[str, str], int]:

@@ -153,7 +153,7 @@ class TracklyClient(RESTStream[int]):
             RetriableAPIError: If asking again may help.
             FatalAPIError: If the user has to act.
         """
-        if response.ok and not response.is_redirect and response.status_code < HTTPStatus.MULTIPLE_CHOICES:
+        if response.status_code < HTTPStatus.MULTIPLE_CHOICES:
             return
         message = self.response_error_message(response)
         if response.status_code in _TRY_AGAIN:
@@ -171,7 +171,7 @@ class TracklyClient(RESTStream[int]):
             return f"The account lacks this product; deselect the stream '{self.name}'."
         if response.status_code == HTTPStatus.FORBIDDEN:
             return "The key was understood but may not read; ask the owner of the account or Trackly."
-        if response.status_code == HTTPStatus.NOT_FOUND or response.is_redirect:
+        if response.status_code == HTTPStatus.NOT_FOUND or response.status_code < HTTPStatus.BAD_REQUEST:
             return "Check the setting api_url; the key is sent to no other address."
         return "Trackly does not take this request."
 
@@ -183,7 +183,7 @@ class TracklyClient(RESTStream[int]):
         """
         try:
             answer = response.json()
-        except ValueError:
+        except (RecursionError, ValueError):
             return ""
         words = [
             str(answer[name]) for name in ("error", "code", "message") if isinstance(answer, dict) and answer.get(name)

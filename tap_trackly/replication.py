@@ -53,13 +53,13 @@ class TracklyStream(TracklyClient):
         read = Read(self.wanted_listings, self.fetch, self.primary_keys, side_by_side(int(self.config["concurrency"])))
         with self.conversation():
             for news in read:
+                run.log_progress(read)
                 for raw, changed_meanwhile in news:
                     if self._is_due(raw, floor if changed_meanwhile else since):
                         run.emitted += 1
                         yield self._fitted(raw)
                     else:
                         run.unchanged += 1
-                run.log_progress(read)
         self._remember(read, run.started, was_full=since == floor)
         run.log_end(read)
 

@@ -1,0 +1,1 @@
+"""The programs that read the same account, each a process of its own."""

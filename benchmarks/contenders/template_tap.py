@@ -1,0 +1,69 @@
+"""A tap as the cookiecutter template of the Meltano Singer SDK makes it: the SDK does all the work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import requests
+from singer_sdk import RESTStream, Stream, Tap
+from singer_sdk import typing as th
+from singer_sdk.authenticators import APIKeyAuthenticator
+from singer_sdk.pagination import PageNumberPaginator
+
+from tap_trackly.streams import OffersStream as OurOffers
+
+
+class Paginator(PageNumberPaginator):
+    """Goes on until the last page that the API announces."""
+
+    def has_more(self, response: requests.Response) -> bool:
+        """Tell whether there is a page after this one."""
+        return self.current_value < int(response.json()["pagination"]["total_pages"])
+
+
+class OffersStream(RESTStream[int]):
+    """The default listing of offers."""
+
+    name = "offers"
+    path = "/offers"
+    primary_keys = ("id",)
+    replication_key = "updated_at"
+    records_jsonpath = "$.offers[*]"
+    schema = OurOffers.schema
+
+    @property
+    def url_base(self) -> str:
+        """The address that the paths of all endpoints follow."""
+        return str(self.config["api_url"])
+
+    @property
+    def authenticator(self) -> APIKeyAuthenticator:
+        """What puts the key into a request."""
+        return APIKeyAuthenticator(key="X-Api-Key", value=self.config["api_key"])
+
+    def get_new_paginator(self) -> Paginator:
+        """Return what counts the pages."""
+        return Paginator(start_value=1)
+
+    def get_url_params(self, context: Mapping[str, Any] | None, next_page_token: int | None) -> dict[str, Any]:  # noqa: ARG002
+        """Return the query of a request."""
+        return {"page": next_page_token, "per_page": 100}
+
+
+class TapTemplate(Tap):
+    """Reads offers."""
+
+    name = "tap-template"
+    config_jsonschema = th.PropertiesList(
+        th.Property("api_key", th.StringType(nullable=False), required=True, secret=True),
+        th.Property("api_url", th.StringType(nullable=False), required=True),
+    ).to_dict()
+
+    def discover_streams(self) -> Sequence[Stream]:
+        """Return the streams."""
+        return [OffersStream(self)]
+
+
+if __name__ == "__main__":
+    TapTemplate.cli()

@@ -1,0 +1,50 @@
+"""What each contender delivers of an account when one answer goes wrong: `python -m benchmarks.faults`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.commands import dlt, ours, template
+from benchmarks.running import Contender, Run, run
+
+OFFERS = 620
+CASES = {
+    None: "nothing",
+    "empty": "page 3 empty, once",
+    "error-200": 'page 3 a 200 with `{"error": …}`, once',
+    "half": "page 3 a 200 with half of its JSON, once",
+    "500": "page 3 a 500, once",
+    "reset": "page 3 a connection reset, once",
+    "429": "page 3 a 429, once",
+    "archived": "an offer of page 1 archived after page 2 was read",
+    "redirect": "page 3 a redirect to another host, once",
+}
+
+
+def main() -> None:
+    """Print the table, row by row."""
+    contenders = [ours("tap-trackly", max_retries=2), template(), dlt(load=True)]
+    print_row(["what goes wrong", *(contender.name for contender in contenders)])
+    print_row(["---"] * (len(contenders) + 1))
+    for fault, words in CASES.items():
+        print_row([words, *(outcome(contender, fault) for contender in contenders)])
+
+
+def outcome(contender: Contender, fault: str | None) -> str:
+    """Return in words what a contender made of a fault."""
+    result = run(contender, offers=OFFERS, fault=fault)
+    words = f"{result.delivered} of {OFFERS}, exit {result.exit_status}"
+    return f"{words}, {_key(result)}" if fault == "redirect" else words
+
+
+def print_row(cells: Sequence[str]) -> None:
+    """Print a row of a Markdown table."""
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def _key(result: Run) -> str:
+    return "**key sent there**" if result.server.key_sent_elsewhere else "key kept"
+
+
+if __name__ == "__main__":
+    main()

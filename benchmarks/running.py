@@ -1,0 +1,141 @@
+"""Runs a contender against a server of its own, and measures both."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import ProxyHandler, build_opener
+
+from benchmarks.server import Stats
+
+PROJECT = Path(__file__).parent.parent
+OUTPUT = "output"
+_LAUNCH = PROJECT / "benchmarks" / "launch.py"
+_ID = re.compile(rb'"id": ?"([0-9a-f]{24})"')
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A program that reads an account.
+
+    Attributes:
+        name: What tables call it.
+        command: Returns its command line for the address of an API and a folder of its own. What
+            it delivers goes to standard output or beneath the folder's folder "output".
+        delivers: Whether anything comes out.
+    """
+
+    name: str
+    command: Callable[[str, Path], list[str]]
+    delivers: bool = True
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run of a contender did and took.
+
+    Attributes:
+        exit_status: Of its process; negative for a signal.
+        delivered: How many different offers came out.
+        wall: Seconds from its start to its end.
+        processor: Seconds of processor time, its own and the kernel's for it.
+        peak: The most memory that it held, in megabytes.
+        server: What the server saw.
+        errors: What it wrote to standard error.
+    """
+
+    exit_status: int
+    delivered: int
+    wall: float
+    processor: float
+    peak: float
+    server: Stats
+    errors: str
+
+
+def run(contender: Contender, *, offers: int, latency: float = 0.0, fault: str | None = None) -> Run:
+    """Let a contender read an account that nobody has read before."""
+    with tempfile.TemporaryDirectory(prefix="trackly-") as name, serving(offers, latency, fault) as url:
+        folder = Path(name)
+        output = folder / OUTPUT
+        output.mkdir()
+        started = stats(url)
+        command = contender.command(f"{url}/api/v2", folder)
+        exit_status, wall, processor, peak = _measure(command, folder)
+        ended = stats(url)
+        ended.processor -= started.processor
+        return Run(
+            exit_status=exit_status,
+            delivered=len(_ids(output)),
+            wall=wall,
+            processor=processor,
+            peak=peak,
+            server=ended,
+            errors=(folder / "errors").read_text(errors="replace"),
+        )
+
+
+@contextmanager
+def serving(offers: int, latency: float = 0.0, fault: str | None = None) -> Iterator[str]:
+    """Serve an account in a process of its own while the context is open.
+
+    Yields:
+        Its address without a path.
+    """
+    command = [sys.executable, "-m", "benchmarks.server", f"--offers={offers}", f"--latency={latency}"]
+    command += [f"--fault={fault}"] if fault else []
+    with subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin  # noqa: S101 - as asked for
+        assert server.stdout  # noqa: S101
+        try:
+            yield server.stdout.readline().strip()
+        finally:
+            server.stdin.close()
+
+
+def stats(url: str) -> Stats:
+    """Return what a server has seen so far."""
+    with build_opener(ProxyHandler({})).open(f"{url}/stats", timeout=10) as answer:
+        return Stats(**json.load(answer))
+
+
+def _measure(command: list[str], folder: Path) -> tuple[int, float, float, float]:
+    """Run a command; return its exit status, wall time, processor time and peak memory."""
+    report = folder / "report"
+    launch = [sys.executable, "-I", "-S", str(_LAUNCH), str(report), *command]
+    with (folder / OUTPUT / "stdout").open("wb") as out, (folder / "errors").open("wb") as errors:
+        subprocess.run(launch, cwd=PROJECT, env=_environment(folder), stdout=out, stderr=errors, check=True)
+    exit_status, wall, processor, peak = report.read_text().split()
+    return int(exit_status), float(wall), float(processor), int(peak) * _MAXRSS_UNIT / 1e6
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """The environment of a contender: nothing but loopback, nothing left behind, dlt's telemetry off."""
+    return {
+        **os.environ,
+        "NO_PROXY": "*",
+        "no_proxy": "*",
+        "HOME": str(folder),
+        "DLT_DATA_DIR": str(folder / "dlt"),
+        "RUNTIME__DLTHUB_TELEMETRY": "false",
+        "DATA_WRITER__DISABLE_COMPRESSION": "true",
+    }
+
+
+def _ids(output: Path) -> set[bytes]:
+    """The ids of the offers in all files beneath a folder, which hold JSON in lines."""
+    ids: set[bytes] = set()
+    for path in output.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as lines:
+                ids.update(found for line in lines for found in _ID.findall(line))
+    return ids

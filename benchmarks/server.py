@@ -1,0 +1,256 @@
+"""An account on loopback that answers fast enough to measure others, and goes wrong on request.
+
+It runs as a process of its own, `python -m benchmarks.server`, until its standard input ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+FAULTS = ("empty", "error-200", "half", "500", "reset", "429", "archived", "redirect")
+LARGEST_PAGE_SIZE = 100
+_FAULTY_PAGE = 3
+_PATH = "/api/v2/offers"
+_FIRST_ID = 0x664F1A2B3C4D5E6F7A8B9C0D
+_REASONS = {200: "OK", 302: "Found", 404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
+
+Send = Callable[[bytes], None]
+
+
+@dataclass
+class Stats:
+    """What a server has seen.
+
+    Attributes:
+        requests: Requests for offers.
+        in_flight: The most of them that waited for their answers at once.
+        key_sent_elsewhere: Whether the key came to the host that a redirect named.
+        processor: Seconds of processor time that the server took since it listens.
+    """
+
+    requests: int = 0
+    in_flight: int = 0
+    key_sent_elsewhere: bool = False
+    processor: float = 0.0
+
+
+class Account:
+    """Offers in the order in which they are listed, as answers that are ready to be sent.
+
+    Args:
+        offers: How many; none is archived.
+    """
+
+    def __init__(self, offers: int) -> None:
+        self._live = [_offer(number) for number in range(offers)]
+        self._archived: list[dict[str, Any]] = []
+        self._answers: dict[tuple[str, int, int], bytes] = {}
+        for number in range(1, -(-offers // LARGEST_PAGE_SIZE) + 1):
+            self.answer("", number, LARGEST_PAGE_SIZE)
+
+    def answer(self, status: str, number: int, per_page: int) -> bytes:
+        """Return the whole answer to the request for a page."""
+        query = (status, number, per_page)
+        if query not in self._answers:
+            self._answers[query] = _answer(200, self.page(*query))
+        return self._answers[query]
+
+    def page(self, status: str, number: int, per_page: int) -> bytes:
+        """Return one page of a listing."""
+        offers = {"": self._live, "archived": self._archived}.get(status)
+        if offers is None:
+            offers = [offer for offer in self._live if offer["status"] == status]
+        start = (number - 1) * per_page
+        pagination = {
+            "page": number,
+            "per_page": per_page,
+            "total": len(offers),
+            "total_pages": -(-len(offers) // per_page),
+        }
+        return _json({"offers": offers[start : start + per_page], "pagination": pagination})
+
+    def archive_first(self) -> None:
+        """Archive the offer that is listed first, so that all others move up by one."""
+        offer = self._live.pop(0)
+        self._archived.append({**offer, "status": "archived", "updated_at": _text(datetime.now(timezone.utc))})
+        self._answers.clear()
+
+
+class Service:
+    """The API over an account.
+
+    Args:
+        account: What it serves.
+        latency: Seconds that each answer waits.
+        fault: What goes wrong once, with page 3 of the default listing; one of `FAULTS` or none.
+    """
+
+    def __init__(self, account: Account, latency: float = 0.0, fault: str | None = None) -> None:
+        self.stats = Stats()
+        self.elsewhere = ""
+        self._account = account
+        self._latency = latency
+        self._fault = fault
+        self._waiting = 0
+
+    def take(self, target: str, connection: Connection) -> None:
+        """Answer a request, now or when the latency has passed."""
+        url = urlsplit(target)
+        if url.path == "/stats":
+            self.stats.processor = time.process_time()
+            connection.send(_answer(200, _json(asdict(self.stats))))
+            return
+        if url.path != _PATH:
+            connection.send(_answer(404, _json({"error": "Not found.", "code": "not_found"})))
+            return
+        self.stats.requests += 1
+        self._waiting += 1
+        self.stats.in_flight = max(self.stats.in_flight, self._waiting)
+        if self._latency:
+            asyncio.get_running_loop().call_later(self._latency, self._finish, url.query, connection)
+        else:
+            self._finish(url.query, connection)
+
+    def _finish(self, query: str, connection: Connection) -> None:
+        self._waiting -= 1
+        fields = {name: values[0] for name, values in parse_qs(query).items()}
+        status = fields.get("status", "")
+        number = int(fields.get("page", 1))
+        per_page = min(int(fields.get("per_page", 50)), LARGEST_PAGE_SIZE)
+        if self._fault and self._fault != "archived" and (status, number) == ("", _FAULTY_PAGE):
+            self._go_wrong(query, per_page, connection)
+        else:
+            connection.send(self._account.answer(status, number, per_page))
+        if self._fault == "archived" and (status, number) == ("", _FAULTY_PAGE - 1):
+            self._fault = None
+            self._account.archive_first()
+
+    def _go_wrong(self, query: str, per_page: int, connection: Connection) -> None:
+        fault, self._fault = self._fault, None
+        page = self._account.page("", _FAULTY_PAGE, per_page)
+        error = _json({"error": "Something went wrong.", "code": "server_error"})
+        answers = {
+            "empty": _answer(200, _json({**json.loads(page), "offers": []})),
+            "error-200": _answer(200, error),
+            "half": _answer(200, page[: len(page) // 2]),
+            "500": _answer(500, error),
+            "429": _answer(429, _json({"error": "Too many requests.", "code": "rate_limited"})),
+            "redirect": _answer(302, b"", f"Location: {self.elsewhere}{_PATH}?{query}\r\n"),
+        }
+        if fault in answers:
+            connection.send(answers[fault])
+        else:
+            connection.reset()
+
+
+class Connection(asyncio.Protocol):
+    """One connection of a client, open for many requests.
+
+    Args:
+        service: What answers them.
+        is_elsewhere: Whether the client came here by a redirect.
+    """
+
+    def __init__(self, service: Service, *, is_elsewhere: bool = False) -> None:
+        self._service = service
+        self._is_elsewhere = is_elsewhere
+        self._received = bytearray()
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what asyncio gives for TCP
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Take each request that is whole; none has a body."""
+        self._received += data
+        while (end := self._received.find(b"\r\n\r\n")) >= 0:
+            head = bytes(self._received[:end])
+            del self._received[: end + 4]
+            if self._is_elsewhere and b"\r\nx-api-key:" in head.lower():
+                self._service.stats.key_sent_elsewhere = True
+            self._service.take(head.split(b" ", 2)[1].decode(), self)
+
+    def send(self, answer: bytes) -> None:
+        """Send an answer, if the client is still there."""
+        if not self._transport.is_closing():
+            self._transport.write(answer)
+
+    def reset(self) -> None:
+        """Break the connection off."""
+        sock = self._transport.get_extra_info("socket")
+        # Without lingering the client sees a reset and no orderly end.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
+
+
+async def serve(service: Service) -> None:
+    """Serve on two free ports until standard input ends; print the address of the first."""
+    loop = asyncio.get_running_loop()
+    main = await loop.create_server(lambda: Connection(service), "127.0.0.1", 0)
+    other = await loop.create_server(lambda: Connection(service, is_elsewhere=True), "127.0.0.1", 0)
+    # Another name, so that for a client it is another host and not only another port.
+    service.elsewhere = f"http://localhost:{other.sockets[0].getsockname()[1]}"
+    print(f"http://127.0.0.1:{main.sockets[0].getsockname()[1]}", flush=True)
+    ended = asyncio.Event()
+    loop.add_reader(sys.stdin, ended.set)
+    await ended.wait()
+
+
+def main() -> None:
+    """Serve an account."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.server", description="An account to measure with.")
+    parser.add_argument("--offers", type=int, default=620, help="how many offers it has (default: 620)")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds that each answer waits (default: 0)")
+    parser.add_argument("--fault", choices=FAULTS, help="what goes wrong once, with page 3")
+    options = parser.parse_args()
+    asyncio.run(serve(Service(Account(options.offers), options.latency, options.fault)))
+
+
+def _offer(number: int) -> dict[str, Any]:
+    created = datetime(2025, 1, 1, tzinfo=timezone.utc) + timedelta(minutes=number)
+    return {
+        "id": f"{_FIRST_ID + number:024x}",
+        "slug": f"ofr_offer-{number}_{number:06x}",
+        "name": f"Offer {number}: Größe ✓",
+        "tracking_url": f"https://track.example.com/click?offer_id={number}&aff_id=1000&source=sms&sub1=campaign",
+        "external_platform": ("tune", "everflow", None)[number % 3],
+        "external_id": str(number) if number % 3 < 2 else None,
+        "advertiser_id": f"adv_{number % 50}",
+        "payout": number % 1000 / 100,
+        "payout_type": ("cpa", "cpc")[number % 2],
+        "filter_bots": number % 2 == 0,
+        "status": "paused" if number % 7 == 6 else "active",
+        "metadata": {"vertical": ("health", "finance", "travel")[number % 3], "geo": "US", "note": "weekdays only"},
+        "created_at": _text(created),
+        "updated_at": _text(created + timedelta(days=30)),
+    }
+
+
+def _text(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _answer(status: int, body: bytes, headers: str = "") -> bytes:
+    head = f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: application/json\r\n{headers}"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+if __name__ == "__main__":
+    main()
