@@ -16,17 +16,18 @@ from functools import cached_property
 from http import HTTPStatus
 from itertools import count
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
+import msgspec
 import requests
 from singer_sdk.authenticators import APIKeyAuthenticator
 from singer_sdk.exceptions import FatalAPIError, RetriableAPIError
 from singer_sdk.streams import RESTStream
-from singer_sdk.streams.rest import PageContext
 
 from tap_trackly.deadline import DeadlineAdapter
 from tap_trackly.pagination import Listing, Page, PageError, accept
 
+_DECODER = msgspec.json.Decoder(float_hook=Decimal)
 _TRY_AGAIN = {408, 429, *range(500, 600)}
 _LONGEST_WAIT = 300.0  # seconds
 _MOST_WORDS = 200  # characters of an answer that an error may show
@@ -82,12 +83,20 @@ class TracklyClient(RESTStream[int]):
         session = requests.Session()
         for scheme in ("http://", "https://"):
             session.mount(scheme, DeadlineAdapter(pool_maxsize=int(self.config["concurrency"])))
+        # Proxies and certificates of the environment, looked up once instead of with each request.
+        found = session.merge_environment_settings(self.url_base, {}, None, None, None)
+        session.proxies, session.verify, session.trust_env = found["proxies"], found["verify"], False
         return session
+
+    @cached_property
+    def _request_without_query(self) -> requests.PreparedRequest:
+        return self.build_prepared_request(method="GET", url=self.get_url(None), headers=self.http_headers)
 
     def get_url_params(self, context: Mapping[str, Any] | None, next_page_token: int | None) -> dict[str, Any]:
         """Return the query of a request: the listing's filter and the page."""
         page_size = self.config.get("page_size", self.max_page_size)
-        return {**(context or {}), "page": next_page_token, "per_page": int(page_size)}
+        query = {**(context or {}), "page": next_page_token, "per_page": int(page_size)}
+        return {name: value for name, value in query.items() if value is not None}
 
     def fetch(self, listing: Listing, number: int) -> Page:
         """Return one page of a listing, asking for it again while that may help.
@@ -131,17 +140,15 @@ class TracklyClient(RESTStream[int]):
             raise FatalAPIError("The run was stopped.")
 
     def _ask(self, listing: Listing, number: int) -> Page:
-        request = self.get_http_request(page=PageContext({"status": listing.status}, number))
-        prepared = self.build_prepared_request(
-            method=request.method, url=request.url, params=request.encode_params(), headers=request.headers
-        )
+        prepared = self._request_without_query.copy()
+        prepared.url = f"{prepared.url}?{urlencode(self.get_url_params({'status': listing.status}, number))}"
         try:
             response = self.requests_session.send(prepared, timeout=self.timeout, allow_redirects=self.allow_redirects)
         except _BROKEN_CONNECTION as error:
             raise RetriableAPIError(f"{prepared.url}: {self._redacted(str(_root_cause(error)))}.") from None
         self.validate_response(response)
         try:
-            return accept(json.loads(response.content, parse_float=Decimal), self.records_key, number)
+            return accept(_parsed(response.content), self.records_key, number)
         except (ArithmeticError, RecursionError, ValueError) as error:
             reason = error if isinstance(error, PageError) else f"the answer is no JSON ({error})"
             raise RetriableAPIError(f"{prepared.url}: {reason}{self._api_words(response)}.", response) from None
@@ -193,6 +200,19 @@ class TracklyClient(RESTStream[int]):
     def _redacted(self, text: str) -> str:
         """A text of others as one short line without the key."""
         return " ".join(text.replace(self.config["api_key"], "***").split())[:_MOST_WORDS]
+
+
+def _parsed(body: bytes) -> Any:
+    """The JSON of a body, its fractions as `Decimal`.
+
+    Raises:
+        ArithmeticError, RecursionError, ValueError: If it holds none.
+    """
+    try:
+        return _DECODER.decode(body)
+    except msgspec.DecodeError:
+        # It is fast but refuses NaN, Infinity and halves of surrogate pairs, which records.py can mend.
+        return json.loads(body, parse_float=Decimal)
 
 
 def _delay(attempt: int, response: requests.Response | None) -> float:

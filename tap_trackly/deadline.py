@@ -16,6 +16,9 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+# Bytes, about a page: each read from the socket is a chance to lose the processor to another thread.
+BUFFER = 1 << 17
+
 
 class _UntilDeadline(io.RawIOBase):
     """Reads what a socket receives within its timeout, counted for all reads together."""
@@ -43,7 +46,7 @@ class _UntilDeadline(io.RawIOBase):
 class _Response(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_UntilDeadline(self.fp.detach(), sock))
+        self.fp = io.BufferedReader(_UntilDeadline(self.fp.detach(), sock), BUFFER)
 
 
 class _HTTPConnection(HTTPConnection):

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from functools import cached_property
-from types import FrameType
+from threading import Thread
 from typing import IO, Any
 
 import click
@@ -20,8 +20,11 @@ from singer_sdk.helpers._util import load_json
 from singer_sdk.helpers.types import TapState
 from singer_sdk.singerlib import StateMessage
 
-from tap_trackly.messages import LineWriter
+from tap_trackly.messages import WRITING, LineWriter
 from tap_trackly.settings import SettingsError, check, check_state, takes, tidy
+
+STOPS = {signal.SIGINT, signal.SIGTERM}
+LONGEST_WRITE = 3.0  # seconds that a stopped run waits for a line to be taken by the target
 
 
 class EveryStateWriter(StateWriter):
@@ -42,7 +45,12 @@ class LifecycleTap(Tap):
 
     @classmethod
     def main(cls) -> None:
-        """Run the command line. A failure is one line in the log and exit status 1."""
+        """Run the command line. A failure is one line in the log and exit status 1.
+
+        SIGTERM and SIGINT end the process with exit status 143 and 130.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+        Thread(target=_end_when_told, args=(cls.logger,), daemon=True).start()
         command = cls.cli  # sets up logging, too
         for handler in logging.getLogger().handlers:
             handler.addFilter(_says_something)
@@ -107,13 +115,18 @@ class LifecycleTap(Tap):
             return [str(error)]
         return []
 
-    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        # Private, because the SDK has no public place for it: its own writes a STATE, perhaps into
-        # the middle of another message, and exits with 0 as if all had been read.
-        # An exception instead of the exit could leave workers that wait for an answer behind.
-        self.logger.warning("Stopped by %s before the end; bookmarks stay.", signal.Signals(signum).name)
-        logging.shutdown()
-        os._exit(128 + signum)
+
+def _end_when_told(logger: logging.Logger) -> None:
+    """Wait for a signal, in a thread of its own, and end the process.
+
+    The SDK's handler would write a STATE, perhaps into the middle of another message, and exit with 0
+    as if all had been read. A handler also could not run while a slow target blocks a write.
+    """
+    number = signal.sigwait(STOPS)
+    logger.warning("Stopped by %s before the end; bookmarks stay.", signal.Signals(number).name)
+    WRITING.acquire(timeout=LONGEST_WRITE)
+    logging.shutdown()
+    os._exit(128 + number)
 
 
 def _says_something(record: logging.LogRecord) -> bool:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import atexit
 import os
-import select
-import signal
+from threading import Lock
 
 from singer_sdk.contrib.msgspec import MsgSpecWriter
 from singer_sdk.singerlib import Message, StateMessage
 
 STDOUT = 1
+CHUNK = 1 << 16  # bytes, which is what a pipe holds
+
+# Held while lines are on their way: who holds it can end the process without leaving half a line.
+WRITING = Lock()
 
 
 class LineWriter(MsgSpecWriter):
@@ -32,33 +35,20 @@ class LineWriter(MsgSpecWriter):
             self._write_state(bytes(line))
             return
         self._last_state = None
-        if len(self._waiting) + len(line) > select.PIPE_BUF:
-            self.flush()
         self._waiting += line
+        if len(self._waiting) >= CHUNK:
+            self.flush()
 
     def flush(self) -> None:
         """Write what waits."""
         lines, self._waiting = self._waiting, bytearray()
-        if len(lines) <= select.PIPE_BUF:
-            # A pipe takes this much whole or not at all, so no signal can leave half a line there.
-            _write_all(lines)
-            return
-        held_back = {signal.SIGINT, signal.SIGTERM}
-        signal.pthread_sigmask(signal.SIG_BLOCK, held_back)
-        try:
-            _write_all(lines)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, held_back)
+        with WRITING:
+            rest = memoryview(lines)
+            while rest:
+                rest = rest[os.write(STDOUT, rest) :]
 
     def _write_state(self, line: bytes) -> None:
         if line != self._last_state:
-            self.flush()
             self._waiting += line
             self.flush()
             self._last_state = line
-
-
-def _write_all(lines: bytearray) -> None:
-    rest = memoryview(lines)
-    while rest:
-        rest = rest[os.write(STDOUT, rest) :]

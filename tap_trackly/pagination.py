@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import msgspec
+
 MAX_PASSES = 3
 # Pages beyond the number that the first page announced. An account may grow while it is read, but
 # a server that always announces one more page must not be read for ever.
@@ -18,6 +20,7 @@ MAX_EXTRA_PAGES = 20
 
 Record = Mapping[str, Any]
 
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
 # Between the parts of a key; no part of one holds it.
 _SEPARATOR = "\x1f"
 
@@ -100,7 +103,7 @@ def accept(answer: Any, records_key: str, number: int) -> Page:
     if records_key not in answer:
         raise PageError(f"the answer has no field '{records_key}'")
     records = answer[records_key]
-    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+    if not isinstance(records, list) or not set(map(type, records)) <= {dict}:
         raise PageError(f"field '{records_key}' is no list of objects")
     pagination = answer.get("pagination")
     if not isinstance(pagination, dict):
@@ -224,7 +227,7 @@ class Read:
 
     def _news(self, identities: Sequence[str], records: Sequence[Record]) -> Iterator[tuple[Record, bool]]:
         for identity, record in zip(identities, records, strict=True):
-            digest = hash(repr(record))
+            digest = _digest(record)
             before = self._digests.get(identity)
             if digest != before:
                 self._digests[identity] = digest
@@ -232,14 +235,22 @@ class Read:
 
     def _identity(self, record: Record, listing: Listing, number: int, position: int) -> str:
         parts = [record.get(name) for name in self._key]
-        for name, part in zip(self._key, parts, strict=True):
-            if part is None or part == "":
-                raise RecordError(f"{listing}, page {number}, record {position}: field '{name}' is missing or empty")
+        if None in parts or "" in parts:
+            missing = next(name for name in self._key if record.get(name) in {None, ""})
+            raise RecordError(f"{listing}, page {number}, record {position}: field '{missing}' is missing or empty")
         return _SEPARATOR.join(map(str, parts))
 
     def _note(self, move: str) -> None:
         if move not in self.moves:
             self.moves.append(move)
+
+
+def _digest(record: Record) -> int:
+    """A number that tells one state of a record from another, within this process."""
+    try:
+        return hash(_ENCODER.encode(record))
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return hash(repr(record))
 
 
 def _numbers_after(first: Page) -> range:

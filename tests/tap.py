@@ -70,6 +70,8 @@ def arguments(
     catalog: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Write the files that a run reads and return the arguments that name them."""
+    if config and "CONCURRENCY" in os.environ:
+        config = {"concurrency": int(os.environ["CONCURRENCY"]), **config}
     given: list[str] = []
     for name, content in (("config", config), ("state", state), ("catalog", catalog)):
         if content is not None:

@@ -15,7 +15,9 @@ REPLACED = "\ufffd"
 
 
 def fitted(**fields: Any) -> tuple[dict[str, Any], list[str]]:
-    return fit(fields, FIT)
+    record, replaced, unknown = fit(fields, FIT)
+    assert unknown == []
+    return record, replaced
 
 
 @pytest.mark.parametrize(
@@ -134,9 +136,13 @@ def test_arrays_and_whole_numbers_are_converted_item_by_item() -> None:
         "lists": {"type": ["array"], "items": {"type": ["integer"]}},
         "names": {"type": ["array"], "items": {"type": ["string"]}},
     }
-    record, replaced = fit({"lists": ["7", 8, None], "names": ["a\x00", 5]}, converters(schema))
+    record, replaced, _ = fit({"lists": ["7", 8, None], "names": ["a\x00", 5]}, converters(schema))
     assert record == {"lists": [7, 8, None], "names": [f"a{REPLACED}", "5"]}
     assert replaced == ["field 'names' held what no target can store, replaced"]
-    record, replaced = fit({"lists": [1.5, Decimal("1E+30")], "names": "a"}, converters(schema))
+    record, replaced, _ = fit({"lists": [1.5, Decimal("1E+30")], "names": "a"}, converters(schema))
     assert record == {"lists": [None, None], "names": None}
     assert len(replaced) == 2
+
+
+def test_unknown_fields_are_left_out_and_named() -> None:
+    assert fit({"id": "1", "colour": "red"}, FIT) == ({"id": "1"}, [], ["colour"])
