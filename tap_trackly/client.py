@@ -45,10 +45,13 @@ class TracklyClient(RESTStream[int]):
     Attributes:
         records_key: The field of an answer that holds the records.
         max_page_size: The largest `per_page` that the endpoint takes.
+        paginated: Whether the endpoint takes `page` and `per_page`. One that does not may still answer
+            with pages one day, which then are asked for by their number.
     """
 
     records_key: ClassVar[str]
     max_page_size: ClassVar[int] = 100
+    paginated: ClassVar[bool] = True
     # requests would send X-Api-Key on to whatever host the redirect names.
     allow_redirects = False
 
@@ -94,8 +97,11 @@ class TracklyClient(RESTStream[int]):
 
     def get_url_params(self, context: Mapping[str, Any] | None, next_page_token: int | None) -> dict[str, Any]:
         """Return the query of a request: the listing's filter and the page."""
-        page_size = self.config.get("page_size", self.max_page_size)
-        query = {**(context or {}), "page": next_page_token, "per_page": int(page_size)}
+        query = {**(context or {}), "page": next_page_token}
+        if self.paginated:
+            query["per_page"] = int(self.config.get("page_size", self.max_page_size))
+        elif next_page_token == 1:
+            del query["page"]
         return {name: value for name, value in query.items() if value is not None}
 
     def fetch(self, listing: Listing, number: int) -> Page:
@@ -148,7 +154,7 @@ class TracklyClient(RESTStream[int]):
             raise RetriableAPIError(f"{prepared.url}: {self._redacted(str(_root_cause(error)))}.") from None
         self.validate_response(response)
         try:
-            return accept(_parsed(response.content), self.records_key, number)
+            return accept(_parsed(response.content), self.records_key, number, paginated=self.paginated)
         except (ArithmeticError, RecursionError, ValueError) as error:
             reason = error if isinstance(error, PageError) else f"the answer is no JSON ({error})"
             raise RetriableAPIError(f"{prepared.url}: {reason}{self._api_words(response)}.", response) from None

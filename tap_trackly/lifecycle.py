@@ -130,8 +130,14 @@ def _end_when_told(logger: logging.Logger) -> None:
 
 
 def _says_something(record: logging.LogRecord) -> bool:
-    # The SDK logs this line before each failure, the one that says what happened comes after it.
-    return not str(record.msg).startswith("An unhandled error occurred while syncing")
+    """Whether a log line is not one of the two of the SDK that mislead.
+
+    One comes before each failure, though the line that says what happened follows. The other warns that
+    progress is not resumable, at a moment when all has been read.
+    """
+    return not str(record.msg).startswith(
+        ("An unhandled error occurred while syncing", "Stream is assumed to be unsorted")
+    )
 
 
 def _checked(file: IO[str]) -> IO[str]:

@@ -87,13 +87,14 @@ def fetch_one_by_one(fetch: Fetch, wanted: Iterable[tuple[Listing, int]]) -> Gen
     return (fetch(listing, number) for listing, number in wanted)
 
 
-def accept(answer: Any, records_key: str, number: int) -> Page:
+def accept(answer: Any, records_key: str, number: int, *, paginated: bool = True) -> Page:
     """Return the page that an answer holds, if it is the one that was asked for.
 
     Args:
         answer: The parsed JSON.
         records_key: The field that holds the records.
         number: The page that was asked for.
+        paginated: Whether the answer must say which page it is; one that need not is all there is.
 
     Raises:
         PageError: If the answer is anything else; names the field.
@@ -106,6 +107,9 @@ def accept(answer: Any, records_key: str, number: int) -> Page:
     if not isinstance(records, list) or not set(map(type, records)) <= {dict}:
         raise PageError(f"field '{records_key}' is no list of objects")
     pagination = answer.get("pagination")
+    if pagination is None and not paginated:
+        count = len(records)
+        pagination = {"page": 1, "per_page": max(count, 1), "total": count, "total_pages": 1}
     if not isinstance(pagination, dict):
         raise PageError("the answer has no object 'pagination'")
     page = Page(

@@ -9,11 +9,20 @@ from singer_sdk import Stream
 from singer_sdk import typing as th
 
 from tap_trackly.lifecycle import LifecycleTap
-from tap_trackly.streams import OffersStream
+from tap_trackly.streams import (
+    AudiencesStream,
+    ContactsStream,
+    CreativesStream,
+    ListsStream,
+    OffersStream,
+    SchedulesStream,
+)
+
+STREAMS = (OffersStream, ListsStream, AudiencesStream, CreativesStream, SchedulesStream, ContactsStream)
 
 
 class TapTrackly(LifecycleTap):
-    """Reads a Trackly SMS account: every offer with its true state, the archived ones too."""
+    """Reads a Trackly SMS account: every offer with its true state, and what is sent to whom."""
 
     name = "tap-trackly"
     config_jsonschema = th.PropertiesList(
@@ -99,4 +108,10 @@ class TapTrackly(LifecycleTap):
 
     def discover_streams(self) -> Sequence[Stream]:
         """Return the streams of the account."""
-        return [OffersStream(self)]
+        return [stream(self) for stream in STREAMS]
+
+    @property
+    def streams(self) -> dict[str, Stream]:
+        """The streams, each after those that its records refer to; the SDK would sort them by name."""
+        found = super().streams
+        return {stream.name: found[stream.name] for stream in STREAMS}

@@ -22,6 +22,7 @@ PER_PAGE = 100
 class Request:
     """A request that came."""
 
+    path: str
     status: str | None
     page: int
     headers: Mapping[str, str]
@@ -38,12 +39,18 @@ class Server:
     Attributes:
         faults: For each page of the default listing the faults that its next requests get, one each;
             a fault in `always` is for all requests.
+        refused: For some endpoints what their requests get.
+        paged: The records of other endpoints, in pages.
+        unpaged: The records of other endpoints, all in one answer without pagination.
     """
 
     offers: list[dict[str, Any]]
     archived: list[dict[str, Any]] = field(default_factory=list)
     faults: dict[int, list[Fault]] = field(default_factory=dict)
     always: Fault | None = None
+    refused: dict[str, Fault] = field(default_factory=dict)
+    paged: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    unpaged: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     url: str = ""
     closing: threading.Event = field(default_factory=threading.Event)
@@ -58,16 +65,20 @@ class Server:
     def times(self, page: int) -> list[float]:
         return [request.time for request in self.requests if (request.page, request.status) == (page, None)]
 
-    def answer(self, status: str | None, page: int) -> dict[str, Any]:
+    def answer(self, status: str | None, page: int, path: str = "offers") -> dict[str, Any]:
         """The right answer."""
+        if path in self.unpaged:
+            return {path: self.unpaged[path] if status is None else []}
         offers = self.archived if status == "archived" else self.offers
+        if path != "offers":
+            offers = self.paged.get(path, []) if status is None else []
         pagination = {
             "page": page,
             "per_page": PER_PAGE,
             "total": len(offers),
             "total_pages": -(-len(offers) // PER_PAGE),
         }
-        return {"offers": offers[(page - 1) * PER_PAGE : page * PER_PAGE], "pagination": pagination}
+        return {path: offers[(page - 1) * PER_PAGE : page * PER_PAGE], "pagination": pagination}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -78,13 +89,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         query = parse_qs(urlsplit(self.path).query)
-        request = Request(query.get("status", [None])[0], int(query["page"][0]), dict(self.headers), time.monotonic())
+        path = urlsplit(self.path).path.rpartition("/")[2]
+        page = int(query.get("page", ["1"])[0])
+        request = Request(path, query.get("status", [None])[0], page, dict(self.headers), time.monotonic())
         self.trackly.requests.append(request)
-        fault = self.trackly.always
+        fault = self.trackly.always or self.trackly.refused.get(path)
         if fault is None and request.status is None and self.trackly.faults.get(request.page):
             fault = self.trackly.faults[request.page].pop(0)
         if fault is None:
-            fault = answer(self.trackly.answer(request.status, request.page))
+            fault = answer(self.trackly.answer(request.status, request.page, path))
         fault(self)
 
     def send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:

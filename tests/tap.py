@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,9 @@ def run_tap(
     variables: Mapping[str, str] | None = None,
     command: Sequence[str | Path] = (TAP,),
 ) -> Run:
-    """Run the tap to its end."""
+    """Run the tap to its end; with a config and without a catalog it reads the offers."""
+    if config is not None and catalog is None and not options:
+        catalog = selecting("offers")
     with tempfile.TemporaryDirectory() as folder:
         files = arguments(Path(folder), config, state, catalog)
         run = subprocess.run(
@@ -109,13 +112,23 @@ def run_tap(
     return Run(run.returncode, run.stdout, run.stderr)
 
 
-def discover(**selections: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the discovered catalog, with metadata merged into the entries of the named fields.
+@cache
+def _catalog() -> str:
+    return subprocess.run([TAP, "--discover"], capture_output=True, encoding="utf-8", check=True).stdout
 
-    The name `stream` stands for the metadata of the stream itself.
-    """
-    catalog: dict[str, Any] = json.loads(run_tap(None, "--discover").stdout)
-    for entry in catalog["streams"][0]["metadata"]:
-        name = entry["breadcrumb"][-1] if entry["breadcrumb"] else "stream"
-        entry["metadata"].update(selections.get(name, {}))
+
+def selecting(*names: str) -> dict[str, Any]:
+    """Return the discovered catalog with these streams selected, and no others."""
+    catalog: dict[str, Any] = json.loads(_catalog())
+    for stream in catalog["streams"]:
+        (entry,) = [entry for entry in stream["metadata"] if not entry["breadcrumb"]]
+        entry["metadata"]["selected"] = stream["tap_stream_id"] in names
     return catalog
+
+
+def offers_catalog(**selections: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the catalog entry of the offers, with metadata merged into the entries of the named fields."""
+    (stream,) = [stream for stream in selecting("offers")["streams"] if stream["tap_stream_id"] == "offers"]
+    for entry in stream["metadata"]:
+        entry["metadata"].update(selections.get(entry["breadcrumb"][-1] if entry["breadcrumb"] else "", {}))
+    return {"streams": [stream]}

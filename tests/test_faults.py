@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.faults import KEY, Fault, Server, answer, close, cut, drip, offers, reset, serving, silence
-from tests.tap import TAP, Run, arguments, discover, environment, run_tap
+from tests.tap import TAP, Run, arguments, environment, offers_catalog, run_tap, selecting
 
 BOOKMARK = "2025-01-01T00:00:00+00:00"
 STATE = {"bookmarks": {"offers": {"replication_key": "updated_at", "replication_key_value": BOOKMARK}}}
@@ -272,7 +272,7 @@ def stopped(server: Server, number: signal.Signals, after: str, slow_target: flo
     A slow target reads nothing for some seconds, so that the pipe to it is full when the signal comes.
     """
     with tempfile.TemporaryDirectory() as folder:
-        command = [str(TAP), *arguments(Path(folder), server.config(), STATE)]
+        command = [str(TAP), *arguments(Path(folder), server.config(), STATE, selecting("offers"))]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=environment()
         ) as process:
@@ -310,7 +310,7 @@ def test_a_signal_leaves_no_half_line_even_if_the_target_is_slow(server: Server)
 
 def test_a_dead_target_ends_the_run(server: Server) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        command = [str(TAP), *arguments(Path(folder), server.config())]
+        command = [str(TAP), *arguments(Path(folder), server.config(), None, selecting("offers"))]
         reader, writer = os.pipe()
         os.close(reader)
         began = time.monotonic()
@@ -398,7 +398,7 @@ def test_an_account_that_never_holds_still_is_a_warning_and_holds_the_bookmark(s
 
 def test_a_full_table_account_that_never_holds_still_is_a_warning(server: Server) -> None:
     server.faults = {2: [answer(server.answer(None, 1) | {"pagination": server.answer(None, 2)["pagination"]})] * 9}
-    catalog = discover()
+    catalog = offers_catalog()
     catalog["streams"][0]["replication_method"] = "FULL_TABLE"
     run = run_tap(server.config(), catalog=catalog)
     assert run.status == 0

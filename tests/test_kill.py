@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Trackly
-from tests.tap import TAP, arguments, environment, exact
+from tests.tap import TAP, arguments, environment, exact, selecting
 
 SETTINGS = {"page_size": 2, "full_resend_hours": 1}
 
@@ -33,7 +33,7 @@ class Target:
 def load(trackly: Trackly, target: Target, killed_after: int | None = None) -> int:
     """Run the tap into the target, perhaps only until some messages have come; return their number."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [str(TAP), *arguments(Path(folder), trackly.config(**SETTINGS), target.state)]
+        command = [str(TAP), *arguments(Path(folder), trackly.config(**SETTINGS), target.state, selecting("offers"))]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8", env=environment()
         ) as process:

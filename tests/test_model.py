@@ -21,6 +21,7 @@ from singer_sdk.singerlib import Message, RecordMessage, StateMessage
 from tap_trackly.pagination import MAX_EXTRA_PAGES, MAX_PASSES, Listing, Page, accept
 from tap_trackly.streams import OffersStream
 from tap_trackly.tap import TapTrackly
+from tests.tap import selecting
 
 PER_PAGE = 2
 MOST_OFFERS = 8
@@ -119,6 +120,7 @@ def sync(account: SimulatedAccount, target: Target, **config: Any) -> None:
     """Run the tap's offers stream against the account, with the target's state."""
     tap = TapTrackly(
         config={"api_key": "trk", "concurrency": 1, **config},
+        catalog=selecting("offers"),
         state=copy.deepcopy(target.state),
         message_writer=target,
     )

@@ -14,7 +14,7 @@ from singer_sdk.io_base import SingerWriter
 from tap_trackly.streams import OffersStream
 from tap_trackly.tap import TapTrackly
 from tests.conftest import Trackly
-from tests.tap import Run
+from tests.tap import Run, selecting
 
 
 def by_the_sdk(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Run:
@@ -22,7 +22,7 @@ def by_the_sdk(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr(OffersStream, "TYPE_CONFORMANCE_LEVEL", TypeConformanceLevel.RECURSIVE)
     monkeypatch.setattr(OffersStream, "_selects_everything", False)
     with redirect_stdout(StringIO()) as stdout:
-        TapTrackly(config=config, message_writer=SingerWriter()).sync_all()
+        TapTrackly(config=config, catalog=selecting("offers"), message_writer=SingerWriter()).sync_all()
     return Run(0, stdout.getvalue(), "")
 
 

@@ -11,8 +11,9 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from tests.conftest import Trackly
-from tests.tap import discover, exact, run_tap
+from tests.tap import exact, offers_catalog, run_tap, selecting
 
+STREAMS = ["offers", "lists", "audiences", "creatives", "schedules", "contacts"]
 SETTINGS = [
     "api_key",
     "api_url",
@@ -31,17 +32,18 @@ def test_discovery_needs_no_settings(snapshot: SnapshotAssertion) -> None:
     run = run_tap(None, "--discover")
     assert run.status == 0
     catalog = json.loads(run.stdout)
-    assert [stream["tap_stream_id"] for stream in catalog["streams"]] == ["offers"]
+    assert [stream["tap_stream_id"] for stream in catalog["streams"]] == STREAMS
     assert catalog == snapshot
 
 
-def test_every_field_is_described_and_only_the_key_must_be_there() -> None:
-    (stream,) = discover()["streams"]
+@pytest.mark.parametrize("number", range(6))
+def test_every_field_is_described_and_only_the_key_must_be_there(number: int) -> None:
+    stream = selecting()["streams"][number]
     properties = stream["schema"]["properties"]
     assert all(field["description"] for field in properties.values())
-    assert [name for name, field in properties.items() if "null" not in field["type"]] == ["id"]
     assert not any("enum" in field for field in properties.values())
-    assert stream["schema"]["required"] == ["id"]
+    must_be_there = {name for name, field in properties.items() if "null" not in field["type"]}
+    assert must_be_there == set(stream["schema"]["required"]) == set(stream["key_properties"])
 
 
 @pytest.mark.parametrize("form", [["--about"], ["--about", "--format=json"], ["--about", "--format=markdown"]])
@@ -67,19 +69,20 @@ def test_settings_tell_what_they_are() -> None:
     assert own["user_agent"]["default"].startswith("tap-trackly/")
 
 
-def test_the_test_option_reads_one_record(trackly: Trackly) -> None:
+def test_the_test_option_reads_one_record_of_each_stream(trackly: Trackly) -> None:
     run = run_tap(trackly.config(), "--test")
-    assert (run.status, len(run.records)) == (0, 1)
+    assert run.status == 0
+    assert [message["stream"] for message in run.messages if message["type"] == "RECORD"] == STREAMS
     assert not run.lines("ERROR")
 
 
 def test_the_schema_test_option_reads_nothing() -> None:
     run = run_tap({"api_key": "trk", "api_url": "http://127.0.0.1:9"}, "--test=schema")
-    assert (run.status, [message["type"] for message in run.messages]) == (0, ["SCHEMA"])
+    assert (run.status, [message["type"] for message in run.messages]) == (0, ["SCHEMA"] * 6)
 
 
 def test_deselected_fields_stay_away(trackly: Trackly) -> None:
-    catalog = discover(payout={"selected": False}, metadata={"selected": False})
+    catalog = offers_catalog(payout={"selected": False}, metadata={"selected": False})
     run = trackly.sync(catalog=catalog)
     assert len(run.records) == 25
     assert not any({"payout", "metadata"} & set(record) for record in run.records)
@@ -87,7 +90,7 @@ def test_deselected_fields_stay_away(trackly: Trackly) -> None:
 
 
 def test_a_deselected_stream_is_not_read() -> None:
-    run = run_tap({"api_key": "trk", "api_url": "http://127.0.0.1:9"}, catalog=discover(stream={"selected": False}))
+    run = run_tap({"api_key": "trk", "api_url": "http://127.0.0.1:9"}, catalog=selecting())
     assert run.status == 0
     assert run.messages == []
 
@@ -115,7 +118,7 @@ def test_flattening_keeps_metadata_as_text(trackly: Trackly) -> None:
 
 
 def test_flattening_spreads_what_the_catalog_names(trackly: Trackly) -> None:
-    catalog = discover()
+    catalog = offers_catalog()
     metadata = catalog["streams"][0]["schema"]["properties"]["metadata"]
     metadata["properties"] = {"geo": {"type": ["string", "null"]}}
     run = trackly.sync(catalog=catalog, flattening_enabled=True, flattening_max_depth=1)

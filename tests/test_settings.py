@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Trackly
-from tests.tap import Run, run_tap
+from tests.tap import Run, run_tap, selecting
 
 SECRET = "trk_5ecret0f4nAcc0unt"  # noqa: S105
 UNREACHABLE = "http://127.0.0.1:9/api/v2"
@@ -141,7 +141,7 @@ def test_settings_from_the_environment(trackly: Trackly) -> None:
         "TAP_TRACKLY_OFFER_STATUSES": '["archived"]',
         "TAP_TRACKLY_START_DATE": "2025-01-01",
     }
-    run = run_tap(None, "--config=ENV", variables=variables)
+    run = run_tap(None, "--config=ENV", catalog=selecting("offers"), variables=variables)
     assert run.status == 0, run.log
     assert {record["status"] for record in run.records} == {"archived"}
 

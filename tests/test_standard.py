@@ -13,13 +13,16 @@ from sandbox.account import Account
 from sandbox.api import API_KEY
 from sandbox.server import running
 from tap_trackly.tap import TapTrackly
+from tests.tap import selecting
 
 OFFERS = 1234
+STREAMS = ["offers", "lists", "audiences", "creatives", "schedules", "contacts"]
 _CONFIG: dict[str, Any] = {"api_key": API_KEY, "api_url": "http://127.0.0.1:9"}
 
 _StandardTests = get_tap_test_class(
     TapTrackly,
     config=_CONFIG,
+    catalog=selecting(*STREAMS),
     parse_env_config=False,
     suite_config=SuiteConfig(max_records_limit=None),
     # The tap's own writer writes to the process's standard output, where the SDK's runner does not look.
@@ -46,4 +49,5 @@ class TestTapTrackly(_StandardTests):  # type: ignore[valid-type, misc]
 
     def test_final_state_is_final(self, runner: Any) -> None:
         bookmarks = runner.state_messages[-1]["value"]["bookmarks"]
+        assert list(bookmarks) == STREAMS
         assert set(bookmarks["offers"]) == {"last_full_send", "replication_key", "replication_key_value"}

@@ -11,7 +11,7 @@ import pytest
 from sandbox.account import Account
 from sandbox.server import running
 from tests.conftest import Trackly
-from tests.tap import discover
+from tests.tap import offers_catalog
 
 
 def state(bookmark: str | None = None, last_full_send: str | None = None) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def test_start_date_leaves_out_what_was_changed_before_it(trackly: Trackly) -> N
 
 
 def test_full_table_by_catalog_sends_all_each_time(trackly: Trackly) -> None:
-    catalog = discover()
+    catalog = offers_catalog()
     catalog["streams"][0]["replication_method"] = "FULL_TABLE"
     run = trackly.sync(catalog=catalog, start_date="2030-01-01")
     assert len(run.records) == 25
