@@ -26,6 +26,18 @@ PROJECT = Path(__file__).parent.parent
 OUTPUT = PROJECT / "output" / "demo"
 MELTANO = PROJECT / ".venv-meltano" / "bin" / "meltano"
 SUMMER_PROMO = "664f1a2b3c4d5e6f7a8b9c0d"
+QUESTION = """
+  SELECT lists.list_name, offers.name, offers.payout, lists.contact_count AS reach
+  FROM trackly.schedules
+  CROSS JOIN unnest(schedules.source_lists) AS list_id
+  CROSS JOIN unnest(schedules.blasts) AS blast
+  CROSS JOIN jsonb_array_elements(blast -> 'offer_links') AS link
+  JOIN trackly.lists ON lists.id = list_id
+  JOIN trackly.offers ON offers.id = link ->> 'offer_id'
+  WHERE offers.status = 'active' AND schedules.status <> 'archive'
+  GROUP BY lists.id, lists.list_name, offers.id, offers.name, offers.payout, lists.contact_count
+  ORDER BY reach DESC, lists.list_name, payout DESC
+"""
 WINTER_SALE = "664f1a2b3c4d5e6f7a8b9c0e"
 
 
@@ -59,6 +71,7 @@ def main() -> None:
         show_csv()
         show_table(database)
         compare(account, database)
+        ask(database)
 
 
 def load(name: str, environment: Mapping[str, str]) -> None:
@@ -74,14 +87,14 @@ def load(name: str, environment: Mapping[str, str]) -> None:
         if run.returncode:
             print(log.read_text())
             sys.exit(f"meltano failed, see {log}")
-        print(
-            *(f"  {line.split('tap-trackly')[-1].strip()}" for line in log.read_text().splitlines() if "Done:" in line)
-        )
+        for line in log.read_text().splitlines():
+            if " unchanged, " in line:
+                print(f"  {line.split('tap-trackly')[-1].strip()}")
 
 
 def show_csv() -> None:
     """Show the first rows of the newest CSV file."""
-    newest = max((OUTPUT / "csv").iterdir())
+    newest = max((OUTPUT / "csv").glob("offers-*"))
     lines = newest.read_text().splitlines()
     say(f"{newest.relative_to(PROJECT)} has {len(lines) - 1} rows:")
     for line in lines[1:4]:
@@ -113,6 +126,15 @@ def compare(account: Account, database: str) -> None:
     if len(rows) != len(truth) or set(rows) != truth:
         sys.exit("The table does not hold what the account holds.")
     say(f"The table holds the truth: {len(rows)} offers, each with the payout and the status that the account has.")
+
+
+def ask(database: str) -> None:
+    """Answer a question that needs more than one stream."""
+    say("Which active offers go to which list, what do they pay, and how many contacts do they reach?")
+    print(QUESTION)
+    with psycopg.connect(database) as connection:
+        for list_name, offer, payout, reach in connection.execute(QUESTION).fetchall():
+            print(f"  {list_name:<16} {offer:<28} {payout:>6} {reach:>6}")
 
 
 def say(sentence: str) -> None:

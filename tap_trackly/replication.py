@@ -60,7 +60,7 @@ class TracklyStream(TracklyClient):
 
     def request_records(self, context: Context | None) -> Iterator[Record]:
         """Read the listings and yield the records that are to be sent."""
-        run = _Run(self.logger)
+        run = _Run(self.name, self.logger)
         since, floor = self._thresholds(context, run.started)
         read = Read(self.wanted_listings, self.fetch, self.primary_keys, side_by_side(int(self.config["concurrency"])))
         with self.conversation():
@@ -99,7 +99,7 @@ class TracklyStream(TracklyClient):
         start_date = self.config.get("start_date")
         floor = parse_time(start_date).isoformat() if start_date else None
         if self._full_resend_is_due(now):
-            self.logger.info("Sending every record, also those that have not changed.")
+            self.logger.info("%s: sending every record, also those that have not changed.", self.name)
             return floor, floor
         bookmark = self.get_starting_timestamp(context)
         return (bookmark.astimezone(timezone.utc).isoformat() if bookmark else None), floor
@@ -134,8 +134,9 @@ class TracklyStream(TracklyClient):
 
     def _warn_of_moves(self, read: Read) -> None:
         self.logger.warning(
-            "The records moved while they were read, in each of %d passes (%s); %d were read. Some may be "
+            "%s: records moved while they were read, in each of %d passes (%s); %d were read. Some may be "
             "missing, so the bookmark stays where it was and the next run sends them.",
+            self.name,
             read.passes,
             "; ".join(read.moves),
             read.records,
@@ -170,11 +171,12 @@ class TracklyStream(TracklyClient):
 class _Run:
     """What one run of a stream has done, and what the log says of it."""
 
-    def __init__(self, logger: logging.Logger) -> None:
+    def __init__(self, stream: str, logger: logging.Logger) -> None:
         self.started = datetime.now(timezone.utc)
         self.latest: str | None = None
         self.emitted = 0
         self.unchanged = 0
+        self._stream = stream
         self._logger = logger
         self._began = self._spoke = time.monotonic()
         self._passes = 0
@@ -188,15 +190,24 @@ class _Run:
         """Say how much there is to read, and every few seconds how far the run is."""
         if read.passes != self._passes:
             self._passes = read.passes
-            self._logger.info("%d records to read (pass %d of at most %d).", read.expected, read.passes, MAX_PASSES)
+            self._logger.info(
+                "%s: %d records to read (pass %d of at most %d).",
+                self._stream,
+                read.expected,
+                read.passes,
+                MAX_PASSES,
+            )
         if time.monotonic() - self._spoke >= SECONDS_BETWEEN_PROGRESS_LINES:
             self._spoke = time.monotonic()
-            self._logger.info("%d of %d records read, %d pages.", read.records, read.expected, read.pages)
+            self._logger.info(
+                "%s: %d of %d records read, %d pages.", self._stream, read.records, read.expected, read.pages
+            )
 
     def log_end(self, read: Read) -> None:
         """Say what the run did."""
         self._logger.info(
-            "Done: %d records read, %d emitted, %d unchanged, %d pages, %.1f seconds.",
+            "%s: done, %d records read, %d emitted, %d unchanged, %d pages, %.1f seconds.",
+            self._stream,
             read.records,
             self.emitted,
             self.unchanged,

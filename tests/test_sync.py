@@ -248,8 +248,8 @@ def test_the_log_tells_a_person_what_happens() -> None:
     account = Account(130)
     with running(account) as url:
         run = Trackly(account, url).sync(page_size=10)
-    assert "130 records to read" in run.log
-    assert "Done: 130 records read, 130 emitted, 0 unchanged, 14 pages" in run.log
+    assert "offers: 130 records to read" in run.log
+    assert "offers: done, 130 records read, 130 emitted, 0 unchanged, 14 pages" in run.log
 
 
 def test_a_long_run_says_every_few_seconds_how_far_it_is() -> None:
