@@ -15,9 +15,17 @@ _HERE = PROJECT / "benchmarks"
 
 
 def ours(name: str, **settings: Any) -> Contender:
-    """Return the installed tap with some settings."""
-    command = str(Path(sys.executable).with_name("tap-trackly"))
-    return Contender(name, lambda url, folder: [command, "--config", _config(url, folder, settings)])
+    """Return the installed tap with some settings; it reads the offers only, as the others do."""
+    tap = str(Path(sys.executable).with_name("tap-trackly"))
+    discovered = json.loads(subprocess.run([tap, "--discover"], capture_output=True, check=True).stdout)
+    catalog = {"streams": [stream for stream in discovered["streams"] if stream["stream"] == "offers"]}
+
+    def command(url: str, folder: Path) -> list[str]:
+        path = folder / "catalog.json"
+        path.write_text(json.dumps(catalog))
+        return [tap, "--config", _config(url, folder, settings), "--catalog", str(path)]
+
+    return Contender(name, command)
 
 
 def template() -> Contender:

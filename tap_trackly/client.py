@@ -147,7 +147,8 @@ class TracklyClient(RESTStream[int]):
 
     def _ask(self, listing: Listing, number: int) -> Page:
         prepared = self._request_without_query.copy()
-        prepared.url = f"{prepared.url}?{urlencode(self.get_url_params({'status': listing.status}, number))}"
+        if query := urlencode(self.get_url_params({"status": listing.status}, number)):
+            prepared.url = f"{prepared.url}?{query}"
         try:
             response = self.requests_session.send(prepared, timeout=self.timeout, allow_redirects=self.allow_redirects)
         except _BROKEN_CONNECTION as error:

@@ -14,6 +14,7 @@ from typing import IO, Any
 import click
 from singer_sdk import Tap
 from singer_sdk.configuration._dict_config import parse_environment_config
+from singer_sdk.exceptions import SingerSDKError
 from singer_sdk.helpers._classproperty import classproperty
 from singer_sdk.helpers._state import StateWriter
 from singer_sdk.helpers._util import load_json
@@ -21,6 +22,7 @@ from singer_sdk.helpers.types import TapState
 from singer_sdk.singerlib import StateMessage
 
 from tap_trackly.messages import WRITING, LineWriter
+from tap_trackly.pagination import RecordError
 from tap_trackly.settings import SettingsError, check, check_state, takes, tidy
 
 STOPS = {signal.SIGINT, signal.SIGTERM}
@@ -57,7 +59,7 @@ class LifecycleTap(Tap):
         try:
             command()
         except Exception as error:
-            cls.logger.error("%s", error if str(error) else type(error).__name__)  # noqa: TRY400
+            cls.logger.error("%s", _in_words(error))  # noqa: TRY400
             cls.logger.debug("Where it came from:", exc_info=True)
             sys.exit(1)
 
@@ -127,6 +129,12 @@ def _end_when_told(logger: logging.Logger) -> None:
     WRITING.acquire(timeout=LONGEST_WRITE)
     logging.shutdown()
     os._exit(128 + number)
+
+
+def _in_words(error: Exception) -> str:
+    """An error as one line; those that are not made for users with their kind."""
+    known = isinstance(error, (SingerSDKError, RecordError))
+    return " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())
 
 
 def _says_something(record: logging.LogRecord) -> bool:

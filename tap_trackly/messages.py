@@ -26,7 +26,7 @@ class LineWriter(MsgSpecWriter):
     def __init__(self) -> None:
         self._waiting = bytearray()
         self._last_state: bytes | None = None
-        atexit.register(self.flush)
+        atexit.register(self._flush_at_exit)
 
     def write_message(self, message: Message) -> None:
         """Write a message now if it is a STATE, else soon."""
@@ -46,6 +46,12 @@ class LineWriter(MsgSpecWriter):
             rest = memoryview(lines)
             while rest:
                 rest = rest[os.write(STDOUT, rest) :]
+
+    def _flush_at_exit(self) -> None:
+        try:
+            self.flush()
+        except OSError:  # the target is gone, and nobody is left to tell
+            os._exit(1)
 
     def _write_state(self, line: bytes) -> None:
         if line != self._last_state:

@@ -79,9 +79,9 @@ def table(database: psycopg.Connection, columns: str = "id, payout, status") -> 
     return database.execute(f"SELECT {columns} FROM trackly.offers ORDER BY id").fetchall()  # noqa: S608
 
 
-def csv_rows(folder: Path) -> list[list[dict[str, str]]]:
-    """The rows of each file, the oldest file first."""
-    return [list(csv.DictReader(StringIO(file.read_text("utf-8")))) for file in sorted(folder.iterdir())]
+def csv_rows(folder: Path, stream: str) -> list[list[dict[str, str]]]:
+    """The rows of each file of a stream, the oldest file first."""
+    return [list(csv.DictReader(StringIO(file.read_text("utf-8")))) for file in sorted(folder.glob(f"{stream}-*"))]
 
 
 def test_postgres_holds_the_latest_state_of_each_offer(
@@ -96,7 +96,7 @@ def test_postgres_holds_the_latest_state_of_each_offer(
     trackly.account.update(SUMMER_PROMO, {"payout": Decimal("3.25")})
     new = trackly.account.create({"name": "Ostern 🐣 in Zürich", "payout": Decimal("0.10")})
     log = meltano(*command)
-    assert "26 records read, 3 emitted, 23 unchanged" in log
+    assert "offers: done, 26 records read, 3 emitted, 23 unchanged" in log
     truth = sorted((offer["id"], offer["payout"], offer["status"]) for offer in offers.values())
     assert table(database) == truth
     assert ("archived",) in table(database, "status")
@@ -182,7 +182,7 @@ def test_postgres_by_host_and_user(trackly: Trackly, port: int, database: psycop
 def test_the_job_keeps_its_state(trackly: Trackly, database: psycopg.Connection, meltano: Meltano) -> None:
     meltano("run", "trackly-to-postgres")
     trackly.account.archive(SUMMER_PROMO)
-    assert "25 records read, 1 emitted" in meltano("run", "trackly-to-postgres")
+    assert "offers: done, 25 records read, 1 emitted" in meltano("run", "trackly-to-postgres")
     assert dict(table(database, "id, status"))[SUMMER_PROMO] == "archived"
     assert "trackly-nightly" in meltano("schedule", "list")
 
@@ -196,7 +196,7 @@ def test_csv_files_keep_every_change(trackly: Trackly, meltano: Meltano, tmp_pat
     trackly.account.update(SUMMER_PROMO, {"payout": Decimal("3.10")})
     meltano(*command)
 
-    first, second = csv_rows(tmp_path / "csv")
+    first, second = csv_rows(tmp_path / "csv", "offers")
     assert sorted(row["id"] for row in first) == sorted(trackly.account.offers)
     promo, sale = first[0], first[1]
     assert (promo["payout"], promo["filter_bots"]) == ("2.50", "True")
@@ -212,5 +212,57 @@ def test_csv_files_keep_every_change(trackly: Trackly, meltano: Meltano, tmp_pat
 
 def test_jsonl_holds_every_offer(trackly: Trackly, meltano: Meltano, tmp_path: Path) -> None:
     meltano("run", "tap-trackly", "target-jsonl")
-    (file,) = (tmp_path / "jsonl").iterdir()
+    (file,) = (tmp_path / "jsonl").glob("offers-*")
     assert sorted(json.loads(line)["id"] for line in file.read_text().splitlines()) == sorted(trackly.account.offers)
+
+
+def test_all_six_streams_land_in_postgres_twice(
+    trackly: Trackly, database: psycopg.Connection, meltano: Meltano
+) -> None:
+    account = trackly.account
+    command = ("run", "tap-trackly", "target-postgres")
+    everything = {"TAP_TRACKLY__SELECT": '["*.*"]'}
+    meltano(*command, **everything)
+    next(iter(account.creatives.values()))["status"] = "paused"
+    next(iter(account.lists.values()))["list_name"] = "Zürich"
+    next(iter(account.audiences.values()))["filter"] = {"operator": "or", "conditions": [{"fieldName": "ß"}]}
+    next(iter(account.schedules.values())).update(status="archive", updated_at="2026-11-01T00:00:00Z")
+    account.contacts[0]["revenue_total"] = Decimal("9.99")
+    meltano(*command, **everything)
+
+    def rows(query: str) -> list[Any]:
+        return database.execute(query).fetchall()
+
+    for stream in ("offers", "lists", "audiences", "creatives", "schedules", "contacts"):
+        assert rows(f"SELECT count(*) FROM trackly.{stream}") == [(len(account.records(stream)),)]  # noqa: S608
+    creatives = {row[0]: row[1:] for row in rows("SELECT id, status, offers, offer_links FROM trackly.creatives")}
+    assert creatives == {
+        key: (creative["status"], creative["offers"], creative["offer_links"])
+        for key, creative in account.creatives.items()
+    }
+    assert dict(rows("SELECT id, list_name FROM trackly.lists")) == {
+        key: record["list_name"] for key, record in account.lists.items()
+    }
+    assert dict(rows("SELECT id, filter FROM trackly.audiences")) == {
+        key: record["filter"] for key, record in account.audiences.items()
+    }
+    assert {row[0]: row[1:] for row in rows("SELECT id, status, blasts, source_lists FROM trackly.schedules")} == {
+        key: (schedule["status"], schedule["blasts"], schedule["source_lists"])
+        for key, schedule in account.schedules.items()
+    }
+    ((revenue,),) = rows("SELECT sum(revenue_total) FROM trackly.contacts")
+    assert revenue == sum(contact["revenue_total"] for contact in account.contacts)
+
+
+def test_streams_beside_offers_land_in_csv_with_json(trackly: Trackly, meltano: Meltano, tmp_path: Path) -> None:
+    meltano("run", "tap-trackly", "target-csv")
+    files = {file.name.split("-")[0]: file for file in (tmp_path / "csv").iterdir()}
+    assert sorted(files) == ["audiences", "creatives", "lists", "offers", "schedules"], "contacts are left out"
+    for stream in ("audiences", "creatives", "schedules"):
+        held = {str(record["id"]): record for record in trackly.account.records(stream)}
+        rows = list(csv.DictReader(StringIO(files[stream].read_text("utf-8"))))
+        assert len(rows) == len(held)
+        for row in rows:
+            for name, value in held[row["id"]].items():
+                if isinstance(value, dict | list):
+                    assert json.loads(row[name]) == value
