@@ -131,6 +131,7 @@ class TracklyClient(RESTStream[int]):
         """Let pages be fetched while the context is open; after it, no request is tried again."""
         self._warn_of_clear_text()
         self._stopped.clear()
+        _ = self._request_without_query  # made here once, before several workers would
         try:
             yield
         finally:
@@ -152,7 +153,7 @@ class TracklyClient(RESTStream[int]):
         try:
             response = self.requests_session.send(prepared, timeout=self.timeout, allow_redirects=self.allow_redirects)
         except _BROKEN_CONNECTION as error:
-            raise RetriableAPIError(f"{prepared.url}: {self._redacted(str(_root_cause(error)))}.") from None
+            raise RetriableAPIError(f"{prepared.url}: {self.redacted(str(_root_cause(error)))}.") from None
         self.validate_response(response)
         try:
             return accept(_parsed(response.content), self.records_key, number, paginated=self.paginated)
@@ -202,10 +203,10 @@ class TracklyClient(RESTStream[int]):
         words = [
             str(answer[name]) for name in ("error", "code", "message") if isinstance(answer, dict) and answer.get(name)
         ]
-        return "".join(f", {word}" for word in [self._redacted(" / ".join(words))] if word)
+        return "".join(f", {word}" for word in [self.redacted(" / ".join(words))] if word)
 
-    def _redacted(self, text: str) -> str:
-        """A text of others as one short line without the key."""
+    def redacted(self, text: str) -> str:
+        """Return a text of others as one short line without the key, fit for the log."""
         return " ".join(text.replace(self.config["api_key"], "***").split())[:_MOST_WORDS]
 
 

@@ -121,11 +121,12 @@ class TracklyStream(TracklyClient):
     def _fitted(self, raw: Mapping[str, Any]) -> Record:
         record, replaced, unknown = fit(raw, self._converters)
         for sentence in replaced:
-            key = " ".join(f"{name}={record.get(name)}" for name in self.primary_keys)
+            key = self.redacted(" ".join(f"{name}={record.get(name)}" for name in self.primary_keys))
             self.logger.warning("Stream %s, record %s: %s.", self.name, key, sentence)
         if not self._unknown.issuperset(unknown):
             self._unknown.update(unknown)
-            self.logger.warning("Stream %s: left out fields that its schema does not know: %s.", self.name, unknown)
+            names = self.redacted(", ".join(unknown))
+            self.logger.warning("Stream %s: left out fields that its schema does not know: %s.", self.name, names)
         return record
 
     @cached_property

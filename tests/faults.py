@@ -39,6 +39,7 @@ class Server:
     Attributes:
         faults: For each page of the default listing the faults that its next requests get, one each;
             a fault in `always` is for all requests.
+        first_archived: What the archived listing's first page gets.
         refused: For some endpoints what their requests get.
         paged: The records of other endpoints, in pages.
         unpaged: The records of other endpoints, all in one answer without pagination.
@@ -48,6 +49,7 @@ class Server:
     archived: list[dict[str, Any]] = field(default_factory=list)
     faults: dict[int, list[Fault]] = field(default_factory=dict)
     always: Fault | None = None
+    first_archived: Fault | None = None
     refused: dict[str, Fault] = field(default_factory=dict)
     paged: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     unpaged: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -94,6 +96,8 @@ class Handler(BaseHTTPRequestHandler):
         request = Request(path, query.get("status", [None])[0], page, dict(self.headers), time.monotonic())
         self.trackly.requests.append(request)
         fault = self.trackly.always or self.trackly.refused.get(path)
+        if fault is None and request.status == "archived":
+            fault = self.trackly.first_archived
         if fault is None and request.status is None and self.trackly.faults.get(request.page):
             fault = self.trackly.faults[request.page].pop(0)
         if fault is None:

@@ -344,6 +344,16 @@ def test_a_body_that_echoes_the_key_is_not_shown(server: Server, status: int) ->
     assert "x" * 201 not in run.log
 
 
+def test_a_record_that_echoes_the_key_is_sent_but_not_shown(server: Server) -> None:
+    server.offers = [{"id": f"{KEY} {'x' * 500}", "payout": "free", KEY: 1, "y" * 500: 2}]
+    run = run_tap(server.config(), variables={"TAP_TRACKLY_LOGLEVEL": "DEBUG"})
+    assert run.status == 0
+    assert len(run.lines("WARNING")) == 2
+    assert KEY not in run.log
+    assert "x" * 201 not in run.log
+    assert "y" * 201 not in run.log
+
+
 def test_the_traceback_is_there_for_those_who_debug(server: Server) -> None:
     server.always = answer(ERROR, 404)
     run = run_tap(server.config(), variables={"TAP_TRACKLY_LOGLEVEL": "DEBUG"})
