@@ -139,7 +139,7 @@ class TracklyClient(RESTStream[int]):
 
     def _warn_of_clear_text(self) -> None:
         url = urlsplit(self.url_base)
-        if url.scheme == "http" and not _is_loopback(str(url.hostname)):
+        if url.scheme == "http" and (self.requests_session.proxies or not _is_loopback(str(url.hostname))):
             self.logger.warning("The key travels in clear: the setting api_url is http, not https.")
 
     def _wait_until(self, moment: float) -> None:
@@ -154,6 +154,9 @@ class TracklyClient(RESTStream[int]):
             response = self.requests_session.send(prepared, timeout=self.timeout, allow_redirects=self.allow_redirects)
         except _BROKEN_CONNECTION as error:
             raise RetriableAPIError(f"{prepared.url}: {self.redacted(str(_root_cause(error)))}.") from None
+        except (ValueError, requests.exceptions.RequestException) as error:
+            # Such as a redirect to what is no address, which requests reads even if it does not follow.
+            raise FatalAPIError(f"{prepared.url}: {self.redacted(str(error))}. Check the setting api_url.") from None
         self.validate_response(response)
         try:
             return accept(_parsed(response.content), self.records_key, number, paginated=self.paginated)
@@ -226,8 +229,9 @@ def _parsed(body: bytes) -> Any:
 def _delay(attempt: int, response: requests.Response | None) -> float:
     """Seconds to wait before trying again: what the server asks for, else longer each time."""
     asked = _retry_after(response.headers.get("Retry-After", "")) if response is not None else None
-    wanted = 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5) if asked is None else asked  # noqa: S311
-    return min(max(wanted, 0.0), _LONGEST_WAIT)
+    if asked is None or asked < 1:  # without a pause, the server would get all tries within a moment
+        asked = 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5)  # noqa: S311
+    return min(asked, _LONGEST_WAIT)
 
 
 def _is_loopback(host: str) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from functools import cached_property
 from threading import Thread
 from typing import IO, Any
@@ -17,20 +19,19 @@ from singer_sdk.configuration._dict_config import parse_environment_config
 from singer_sdk.exceptions import SingerSDKError
 from singer_sdk.helpers._classproperty import classproperty
 from singer_sdk.helpers._state import StateWriter
-from singer_sdk.helpers._util import load_json
 from singer_sdk.helpers.types import TapState
 from singer_sdk.singerlib import StateMessage
 
 from tap_trackly.messages import WRITING, LineWriter
 from tap_trackly.pagination import RecordError
-from tap_trackly.settings import SettingsError, check, check_state, takes, tidy
+from tap_trackly.settings import SettingsError, check, check_catalog, check_state, takes, tidy
 
 STOPS = {signal.SIGINT, signal.SIGTERM}
-LONGEST_WRITE = 3.0  # seconds that a stopped run waits for a line to be taken by the target
+LONGEST_WRITE = 2.0  # seconds that a stopped run waits for a line to be taken by the log or the target
 
 
 class EveryStateWriter(StateWriter):
-    """Writes each STATE, where the SDK leaves out one that is equal to the last.
+    """Passes on each STATE, where the SDK leaves out one that is equal to the last, whatever came between.
 
     A target only knows that a run came to its end when the last message is a STATE.
     """
@@ -73,16 +74,19 @@ class LifecycleTap(Tap):
         try:
             return super().cb_config(ctx, param, value)
         except (OSError, TypeError, ValueError):
-            raise SettingsError(f"--config takes files with a JSON object, or ENV, not {' '.join(value)}") from None
+            # The value may be a config, with its key, that was passed in place of a file.
+            raise SettingsError("--config takes the name of a file with a JSON object, or ENV.") from None
 
     @classmethod
-    def invoke(cls, *, state: IO[str] | None = None, **kwargs: Any) -> None:
+    def invoke(cls, *, state: IO[str] | None = None, catalog: IO[str] | None = None, **kwargs: Any) -> None:
         """Run the tap.
 
         Raises:
-            SettingsError: If the state is not one that this tap wrote.
+            SettingsError: If the state or the catalog is none.
         """
-        super().invoke(state=state and _checked(state), **kwargs)
+        super().invoke(
+            state=state and _checked(state, check_state), catalog=catalog and _checked(catalog, check_catalog), **kwargs
+        )
 
     @cached_property
     def state_writer(self) -> StateWriter:
@@ -125,9 +129,12 @@ def _end_when_told(logger: logging.Logger) -> None:
     as if all had been read. A handler also could not run while a slow target blocks a write.
     """
     number = signal.sigwait(STOPS)
-    logger.warning("Stopped by %s before the end; bookmarks stay.", signal.Signals(number).name)
+    # In a thread, because the log may be blocked like the target.
+    words = ("Stopped by %s before the end; bookmarks stay.", signal.Signals(number).name)
+    goodbye = Thread(target=logger.warning, args=words, daemon=True)
+    goodbye.start()
+    goodbye.join(LONGEST_WRITE)
     WRITING.acquire(timeout=LONGEST_WRITE)
-    logging.shutdown()
     os._exit(128 + number)
 
 
@@ -148,11 +155,11 @@ def _says_something(record: logging.LogRecord) -> bool:
     )
 
 
-def _checked(file: IO[str]) -> IO[str]:
+def _checked(file: IO[str], check_content: Callable[[Any], None]) -> IO[str]:
     text = file.read()
     try:
-        state = load_json(text)
+        content = json.loads(text)
     except ValueError:
-        state = None
-    check_state(state)
+        content = None
+    check_content(content)
     return io.StringIO(text)

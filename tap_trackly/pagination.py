@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 
 MAX_PASSES = 3
-# Pages beyond the number that the first page announced. An account may grow while it is read, but
-# a server that always announces one more page must not be read for ever.
-MAX_EXTRA_PAGES = 20
+# Pages beyond those that the first page's count of records wants. A count may be too low, but a server
+# that always announces one more page must not be read for ever.
+MAX_EXTRA_PAGES = 100
 
 Record = Mapping[str, Any]
 
@@ -223,7 +223,7 @@ class Read:
         yield page
         for page in islice(rest, planned):
             yield page
-        for _ in range(max(MAX_EXTRA_PAGES, first.total_pages - planned)):
+        for _ in range(MAX_EXTRA_PAGES):
             if not page.announces_more:
                 return
             page = self._fetch(listing, page.number + 1)

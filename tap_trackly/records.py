@@ -17,6 +17,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 # What text fields hold as JSON: a bool is a number to Python, too.
 _NO_NUMBER = (bool, list, dict)
 _DIGITS_OF_AN_INTEGER = 18
+_MOST_DIGITS = 1000
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
 
@@ -137,8 +138,8 @@ def _number(value: Any) -> int | Decimal:
     except InvalidOperation:
         raise UnfitValueError("is no number, sent as null") from None
     # Decimal reads the underscores of Python's own numbers, too.
-    if not number.is_finite() or "_" in str(value):
-        raise UnfitValueError("is no finite number, sent as null")
+    if not number.is_finite() or "_" in str(value) or abs(number.adjusted()) > _MOST_DIGITS:
+        raise UnfitValueError("is no number that a target can store, sent as null")
     return number
 
 

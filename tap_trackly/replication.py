@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
+from hashlib import sha256
 from typing import Any, ClassVar
 
 from singer_sdk.helpers.conform import TypeConformanceLevel
@@ -23,6 +25,7 @@ from tap_trackly.workers import side_by_side
 # by the clock of this machine, which may be this much ahead of the server's.
 CLOCK_TOLERANCE = timedelta(minutes=5)
 LAST_FULL_SEND = "last_full_send"
+LAST_FULL_SEND_OF = "last_full_send_of"
 SECONDS_BETWEEN_PROGRESS_LINES = 5.0
 
 
@@ -31,6 +34,7 @@ class TracklyStream(TracklyClient):
 
     Attributes:
         listings: The listings that together are all records of the endpoint.
+        personal_fields: Parts of the key that the log does not show.
         statuses: The statuses that the endpoint's filter takes, if a setting chooses among them.
         statuses_setting: That setting.
     """
@@ -39,6 +43,7 @@ class TracklyStream(TracklyClient):
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
 
     listings: ClassVar[Sequence[Listing]] = (Listing(),)
+    personal_fields: ClassVar[Sequence[str]] = ()
     statuses: ClassVar[Sequence[str]] = ()
     statuses_setting: ClassVar[str | None] = None
 
@@ -80,6 +85,7 @@ class TracklyStream(TracklyClient):
             self._move_bookmark(run, context)
             if since == floor:
                 self.stream_state[LAST_FULL_SEND] = run.started.isoformat()
+                self.stream_state[LAST_FULL_SEND_OF] = self._scope
         run.log_end(read)
 
     def get_replication_key_signpost(self, context: Context | None = None) -> datetime | None:
@@ -110,7 +116,16 @@ class TracklyStream(TracklyClient):
         except ValueError:
             return True
         # A time in the future is no memory of this machine's clock, so it cannot be trusted.
-        return not timedelta(0) <= age < timedelta(hours=self.config["full_resend_hours"])
+        if not 0 <= age.total_seconds() < self.config["full_resend_hours"] * 3600:
+            return True
+        return bool(self.stream_state.get(LAST_FULL_SEND_OF, self._scope) != self._scope)
+
+    @cached_property
+    def _scope(self) -> str:
+        """What a full send sends, in short: other settings or another selection give another text."""
+        properties = [name for name in self.effective_schema["properties"] if self.mask["properties", name]]
+        scope = [[str(listing) for listing in self.wanted_listings], self.config.get("start_date"), sorted(properties)]
+        return sha256(json.dumps(scope).encode()).hexdigest()[:16]
 
     def _is_due(self, raw: Mapping[str, Any], threshold: str | None) -> bool:
         if threshold is None or self.replication_key is None:
@@ -121,13 +136,16 @@ class TracklyStream(TracklyClient):
     def _fitted(self, raw: Mapping[str, Any]) -> Record:
         record, replaced, unknown = fit(raw, self._converters)
         for sentence in replaced:
-            key = self.redacted(" ".join(f"{name}={record.get(name)}" for name in self.primary_keys))
-            self.logger.warning("Stream %s, record %s: %s.", self.name, key, sentence)
+            self.logger.warning("Stream %s, record %s: %s.", self.name, self._shown_key(record), sentence)
         if not self._unknown.issuperset(unknown):
             self._unknown.update(unknown)
             names = self.redacted(", ".join(unknown))
             self.logger.warning("Stream %s: left out fields that its schema does not know: %s.", self.name, names)
         return record
+
+    def _shown_key(self, record: Record) -> str:
+        shown = {name: "***" if name in self.personal_fields else record.get(name) for name in self.primary_keys}
+        return self.redacted(" ".join(f"{name}={value}" for name, value in shown.items()))
 
     @cached_property
     def _converters(self) -> dict[str, Convert]:
@@ -135,8 +153,8 @@ class TracklyStream(TracklyClient):
 
     def _warn_of_moves(self, read: Read) -> None:
         self.logger.warning(
-            "%s: records moved while they were read, in each of %d passes (%s); %d were read. Some may be "
-            "missing, so the bookmark stays where it was and the next run sends them.",
+            "%s: records moved while they were read, in each of %d passes (%s); %d were read. Some may be missing. "
+            "The bookmark, if the stream has one, stays where it was, so that the next run sends them.",
             self.name,
             read.passes,
             "; ".join(read.moves),

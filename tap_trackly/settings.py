@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,8 +13,8 @@ from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR, extend_validator_wit
 
 from tap_trackly.records import parse_time
 
-# What an HTTP header can hold. A line break would end the header and start another.
 _Validator = extend_validator_with_defaults(DEFAULT_JSONSCHEMA_VALIDATOR)
+# What an HTTP header can hold. A line break would end the header and start another.
 _HEADER_TEXT = re.compile(r"[ -~]*[!-~][ -~]*")
 
 
@@ -69,6 +70,16 @@ def check_state(state: Any) -> None:
         ) from None
 
 
+def check_catalog(catalog: Any) -> None:
+    """Refuse a catalog that is none.
+
+    Raises:
+        SettingsError: Says what a catalog looks like.
+    """
+    if not isinstance(catalog, dict) or not isinstance(catalog.get("streams"), list):
+        raise SettingsError('--catalog takes what --discover prints: {"streams": [...]}')
+
+
 def takes(name: str, schema: Mapping[str, Any]) -> str:
     """Return the line for a user whose setting is not usable."""
     description = schema["properties"].get(name, {}).get("description", "")
@@ -77,9 +88,10 @@ def takes(name: str, schema: Mapping[str, Any]) -> str:
 
 def _number(value: Any) -> Any:
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError):
         return value
+    return number if isfinite(number) else str(value)
 
 
 def _is_header_text(value: str) -> bool:

@@ -212,6 +212,7 @@ class ContactsStream(TracklyStream):
     primary_keys = ("list_id", "phone_number")
     listings = (Listing(),)
     max_page_size = 1000
+    personal_fields = ("phone_number",)
     selected_by_default = False
     schema = th.PropertiesList(
         th.Property(

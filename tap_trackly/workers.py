@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
@@ -47,6 +47,7 @@ class _Workers:
         self._calls: SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
         self._threads: list[Thread] = []
         self._dismissed = False
+        self._failure: Exception | None = None
 
     def submit(self, function: Callable[..., Page], *arguments: Any) -> Future[Page]:
         future: Future[Page] = Future()
@@ -66,11 +67,12 @@ class _Workers:
         while call := self._calls.get():
             future, function, arguments = call
             if self._dismissed:
-                future.cancel()
+                future.set_exception(self._failure or CancelledError())
                 continue
             try:
                 future.set_result(function(*arguments))
             except Exception as error:  # noqa: BLE001 - raised again where the result is asked for
                 # Later pages are of no use now, and a revoked key is not to be sent again.
+                self._failure = self._failure or error
                 self._dismissed = True
                 future.set_exception(error)

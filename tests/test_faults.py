@@ -155,10 +155,12 @@ def test_retry_after_is_waited_for(server: Server, status: int, form: str) -> No
     assert second - first > (2.9 if form == "seconds" else 1.5)
 
 
-@pytest.mark.parametrize("wanted", ["soon", "-5", "Thu, 01 Jan 1970 00:00:00 GMT", "1e3", ""])
-def test_a_retry_after_that_says_nothing_is_no_harm(server: Server, wanted: str) -> None:
+@pytest.mark.parametrize("wanted", ["soon", "-5", "0", "Thu, 01 Jan 1970 00:00:00 GMT", "1e3", ""])
+def test_a_retry_after_that_asks_for_no_pause_gets_one(server: Server, wanted: str) -> None:
     server.faults[2] = [answer(ERROR, 429, Retry_After=wanted)]
     assert_all_arrived(run_tap(server.config()))
+    first, second = server.times(page=2)
+    assert second - first > 0.4
 
 
 def test_a_retry_after_of_a_day_is_cut_to_some_minutes(server: Server) -> None:
@@ -237,6 +239,12 @@ def test_the_key_goes_to_no_other_host(server: Server, status: int) -> None:
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("location", ["http://[", "http://a b/", "//", "\xff"])
+def test_a_redirect_to_what_is_no_address_fails_in_words(server: Server, location: str) -> None:
+    server.always = answer("", 302, Location=location)
+    assert_failed(run_tap(server.config(concurrency=1)), f"{server.url}/offers?page=1&per_page=100: ", "api_url")
+
+
 @pytest.mark.parametrize("key", [None, ""])
 def test_a_record_without_an_id_fails_and_names_its_place(server: Server, key: str | None) -> None:
     server.offers[107]["id"] = key
@@ -306,6 +314,17 @@ def test_a_signal_leaves_no_half_line_even_if_the_target_is_slow(server: Server)
     assert run.status == 143
     assert run.stdout.endswith("\n")
     assert len(run.messages) == len(run.stdout.splitlines()) > 1
+
+
+def test_a_signal_ends_the_run_even_if_nobody_reads_its_log(server: Server) -> None:
+    server.offers = [{**offer, "payout": "free"} for offer in offers(2000)]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [str(TAP), *arguments(Path(folder), server.config(), None, selecting("offers"))]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment()) as process:
+            time.sleep(3)
+            assert process.poll() is None, "the log was not full"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 143
 
 
 def test_a_dead_target_ends_the_run(server: Server) -> None:

@@ -146,7 +146,12 @@ def check(statuses: Sequence[str], history: Sequence[Sequence[Change]]) -> None:
     assert account.requests <= MAX_PASSES * (2 * most_pages + 2 * MAX_EXTRA_PAGES)
     for identity, offer in target.emitted.items():
         assert offer in account.had[identity], "no state that the account had"
-    assert set(target.state["bookmarks"]["offers"]) <= {"last_full_send", "replication_key", "replication_key_value"}
+    assert set(target.state["bookmarks"]["offers"]) <= {
+        "last_full_send",
+        "last_full_send_of",
+        "replication_key",
+        "replication_key_value",
+    }
 
     account.history = []
     sync(account, target)

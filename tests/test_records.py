@@ -67,7 +67,9 @@ def test_money_keeps_every_digit(given: Any, sent: str) -> None:
     assert (str(record["payout"]), replaced) == (sent, [])
 
 
-@pytest.mark.parametrize("given", ["", "free", "1_000", "NaN", "Infinity", float("nan"), float("inf"), True, {}, [1]])
+@pytest.mark.parametrize(
+    "given", ["", "free", "1_000", "NaN", "Infinity", float("nan"), float("inf"), True, {}, [1], "1e9999999"]
+)
 def test_a_payout_that_is_no_number_becomes_null_with_a_warning(given: Any) -> None:
     record, replaced = fitted(payout=given)
     assert record == {"payout": None}

@@ -82,6 +82,9 @@ def test_a_number_as_a_key_is_not_shown() -> None:
         ("start_date", "2025-02-30", "ISO 8601"),
         ("start_date", "", "ISO 8601"),
         ("full_resend_hours", -1, "0 or more"),
+        ("full_resend_hours", "inf", "0 or more"),
+        ("full_resend_hours", "nan", "0 or more"),
+        ("request_timeout", "nan", "more than 0"),
         ("concurrency", 0, "from 1 to 32"),
         ("concurrency", 33, "from 1 to 32"),
         ("request_timeout", 0, "more than 0"),
@@ -123,8 +126,13 @@ def test_a_state_that_cannot_be_read(state: Any, tmp_path: Any) -> None:
     assert_one_line(run_tap({"api_key": SECRET, "api_url": UNREACHABLE}, "--state", str(file)), "--state", "bookmarks")
 
 
+@pytest.mark.parametrize("config", ['{"api_key": "%s"}' % SECRET, f"api_key={SECRET}"])  # noqa: UP031
+def test_a_config_in_place_of_its_file_is_not_shown(config: str) -> None:
+    assert_one_line(run_tap(None, "--config", config), "--config takes the name of a file")
+
+
 @pytest.mark.parametrize("text", ["", "{", "not json"])
-@pytest.mark.parametrize("option", ["--state", "--config"])
+@pytest.mark.parametrize("option", ["--state", "--config", "--catalog"])
 def test_files_that_hold_no_json(option: str, text: str, tmp_path: Any) -> None:
     file = tmp_path / "file.json"
     file.write_text(text)

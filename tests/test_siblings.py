@@ -79,6 +79,7 @@ def test_schedules_are_incremental_and_the_others_are_not(trackly: Trackly, whol
     assert len(records(again, "creatives")) == len(trackly.account.creatives)
     assert set(again.state["bookmarks"]["schedules"]) == {
         "last_full_send",
+        "last_full_send_of",
         "replication_key",
         "replication_key_value",
     }
@@ -144,3 +145,12 @@ def test_nested_values_and_amounts_of_the_wrong_kind(trackly: Trackly) -> None:
     (contact,) = [record for record in records(run, "contacts") if record["custom_fields"] == {"größe": "ß"}]
     assert (contact["revenue_total"], contact["list_id"], contact["active"]) == (Decimal("1.10"), 3, True)
     assert len(run.lines("WARNING")) == 2
+
+
+def test_phone_numbers_stay_out_of_the_log(trackly: Trackly) -> None:
+    contact = trackly.account.contacts[0]
+    contact["signup_date"] = "soon"
+    run = run_tap(trackly.config(), catalog=selecting("contacts"))
+    (line,) = run.lines("WARNING")
+    assert f"record list_id={contact['list_id']} phone_number=***: field 'signup_date' is no time" in line
+    assert contact["phone_number"] not in run.log

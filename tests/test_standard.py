@@ -50,4 +50,9 @@ class TestTapTrackly(_StandardTests):  # type: ignore[valid-type, misc]
     def test_final_state_is_final(self, runner: Any) -> None:
         bookmarks = runner.state_messages[-1]["value"]["bookmarks"]
         assert list(bookmarks) == STREAMS
-        assert set(bookmarks["offers"]) == {"last_full_send", "replication_key", "replication_key_value"}
+        assert set(bookmarks["offers"]) == {
+            "last_full_send",
+            "last_full_send_of",
+            "replication_key",
+            "replication_key_value",
+        }

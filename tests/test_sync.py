@@ -101,7 +101,7 @@ def test_values_are_made_fit_on_the_way(trackly: Trackly) -> None:
     warnings = "\n".join(run.lines("WARNING"))
     assert "Stream offers, record id=7: field 'updated_at' is no time, sent as null." in warnings
     assert "Stream offers, record id=8: field 'name' held what no target can store, replaced." in warnings
-    assert "Stream offers, record id=9: field 'payout' is no finite number, sent as null." in warnings
+    assert "Stream offers, record id=9: field 'payout' is no number that a target can store, sent as null." in warnings
     assert warnings.count("unknown") == 1
 
 
@@ -227,6 +227,24 @@ def test_every_offer_is_sent_when_nobody_knows_when_it_last_was(trackly: Trackly
         state={"bookmarks": {"offers": {"replication_key": "updated_at", "replication_key_value": "2026-01-01"}}}
     )
     assert len(run.records) == 25
+
+
+def test_hours_may_be_many(trackly: Trackly) -> None:
+    assert trackly.sync(state=state("2026-01-01T00:00:00+00:00"), full_resend_hours=1e12).ids == []
+
+
+def test_wider_settings_send_what_narrower_ones_left_out(trackly: Trackly) -> None:
+    active = trackly.sync(offer_statuses=["active"])
+    assert len(active.records) < 25
+    assert len(trackly.sync(state=active.state, offer_statuses=["active"]).records) == 1
+    assert len(trackly.sync(state=active.state).records) == 25
+    late = trackly.sync(start_date="2025-12-01")
+    assert len(late.records) == 2
+    assert len(trackly.sync(state=late.state).records) == 25
+    poor = trackly.sync(catalog=offers_catalog(payout={"selected": False}))
+    assert len(trackly.sync(state=poor.state, catalog=offers_catalog(payout={"selected": False})).records) == 1
+    assert all("payout" in record for record in trackly.sync(state=poor.state).records)
+    assert len(trackly.sync(state=poor.state).records) == 25
 
 
 def test_a_resend_repairs_an_archiving_that_did_not_move_the_time(trackly: Trackly) -> None:
