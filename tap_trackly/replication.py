@@ -182,9 +182,9 @@ class TracklyStream(TracklyClient):
                 yield RecordMessage(stream_map.stream_alias, mapped, self._stream_version, now)
 
     def _increment_stream_state(self, latest_record: Record, *, context: Context | None = None) -> None:
+        """Leave the bookmark where it is; `_move_bookmark` moves it at the end of a complete read."""
         # Private, because the SDK has no public place for it: its own moves the bookmark with each
-        # record, where only a complete read may move it, and stumbles over one without a time.
-        """Leave the bookmark where it is."""
+        # record, and stumbles over one without a time.
 
 
 class _Run:
