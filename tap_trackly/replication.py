@@ -83,7 +83,7 @@ class TracklyStream(TracklyClient):
             self._warn_of_moves(read)
         elif self.replication_method == REPLICATION_INCREMENTAL:
             self._move_bookmark(run, context)
-            if since == floor:
+            if since == floor or LAST_FULL_SEND not in self.stream_state:
                 self.stream_state[LAST_FULL_SEND] = run.started.isoformat()
                 self.stream_state[LAST_FULL_SEND_OF] = self._scope
         run.log_end(read)
@@ -111,8 +111,10 @@ class TracklyStream(TracklyClient):
         return (bookmark.astimezone(timezone.utc).isoformat() if bookmark else None), floor
 
     def _full_resend_is_due(self, now: datetime) -> bool:
+        # A state without this memory was written by hand: its bookmark counts, and the hours from now on.
+        last = self.stream_state.get(LAST_FULL_SEND, now.isoformat())
         try:
-            age = now - parse_time(self.stream_state.get(LAST_FULL_SEND))
+            age = now - parse_time(last)
         except ValueError:
             return True
         # A time in the future is no memory of this machine's clock, so it cannot be trusted.

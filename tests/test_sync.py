@@ -223,10 +223,17 @@ def test_every_offer_is_sent_again_when_the_time_has_come(trackly: Trackly) -> N
 @pytest.mark.parametrize("unusable", ["soon", hours_ago(-48)])
 def test_every_offer_is_sent_when_nobody_knows_when_it_last_was(trackly: Trackly, unusable: str) -> None:
     assert len(trackly.sync(state=state("2026-01-01T00:00:00+00:00", unusable)).records) == 25
-    run = trackly.sync(
-        state={"bookmarks": {"offers": {"replication_key": "updated_at", "replication_key_value": "2026-01-01"}}}
-    )
-    assert len(run.records) == 25
+
+
+def test_a_bookmark_set_by_hand_counts_and_starts_the_hours(trackly: Trackly) -> None:
+    by_hand = {
+        "bookmarks": {"offers": {"replication_key": "updated_at", "replication_key_value": "2025-12-01T08:00:00"}}
+    }
+    run = trackly.sync(state=by_hand)
+    assert len(run.records) == 2
+    assert len(trackly.sync(state=run.state).records) == 1
+    assert len(trackly.sync(state=run.state, full_resend_hours=0.000001).records) == 25
+    assert len(trackly.sync(state=by_hand, full_resend_hours=0).records) == 25
 
 
 def test_hours_may_be_many(trackly: Trackly) -> None:
