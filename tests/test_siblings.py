@@ -123,7 +123,7 @@ def test_a_list_that_is_paged_one_day_is_read_to_its_end() -> None:
         run = run_tap(server.config(), catalog=selecting("lists"))
         assert run.status == 0, run.log
         assert [record["id"] for record in records(run, "lists")] == list(range(250))
-        assert [request.page for request in server.requests if request.status is None] == [1, 2, 3]
+        assert sorted(request.page for request in server.requests if request.status is None) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("stream", SIBLINGS)
