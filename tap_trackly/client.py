@@ -14,7 +14,6 @@ from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from http import HTTPStatus
-from itertools import count
 from typing import Any, ClassVar
 from urllib.parse import urlencode, urlsplit
 
@@ -111,7 +110,9 @@ class TracklyClient(RESTStream[int]):
             FatalAPIError: If it cannot be had; says why and what to do.
         """
         max_retries = int(self.config["max_retries"])
-        for attempt in count(1):
+        attempt = 0
+        while True:
+            attempt += 1
             self._wait_until(self._not_before)
             try:
                 return self._ask(listing, number)
@@ -124,7 +125,6 @@ class TracklyClient(RESTStream[int]):
                 if _asks_for_patience(error.response):
                     self._not_before = max(self._not_before, again_at)
                 self._wait_until(again_at)
-        raise AssertionError("count never ends")
 
     @contextmanager
     def conversation(self) -> Iterator[None]:
@@ -203,10 +203,10 @@ class TracklyClient(RESTStream[int]):
             answer = response.json()
         except (RecursionError, ValueError):
             return ""
-        words = [
-            str(answer[name]) for name in ("error", "code", "message") if isinstance(answer, dict) and answer.get(name)
-        ]
-        return "".join(f", {word}" for word in [self.redacted(" / ".join(words))] if word)
+        if not isinstance(answer, dict):
+            return ""
+        words = " / ".join(str(answer[name]) for name in ("error", "code", "message") if answer.get(name))
+        return f", {self.redacted(words)}" if words else ""
 
     def redacted(self, text: str) -> str:
         """Return a text of others as one short line without the key, fit for the log."""
