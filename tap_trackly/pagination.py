@@ -240,7 +240,7 @@ class Read:
     def _identity(self, record: Record, listing: Listing, number: int, position: int) -> str:
         parts = [record.get(name) for name in self._key]
         if None in parts or "" in parts:
-            missing = next(name for name in self._key if record.get(name) in {None, ""})
+            missing = next(name for name in self._key if record.get(name) in (None, ""))
             raise RecordError(f"{listing}, page {number}, record {position}: field '{missing}' is missing or empty")
         return _SEPARATOR.join(map(str, parts))
 

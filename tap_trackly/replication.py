@@ -50,6 +50,8 @@ class TracklyStream(TracklyClient):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._unknown: set[str] = set()
+        # Kept from before a catalog is applied, in which a user may name another key for the target, or none.
+        self._key = tuple(self.primary_keys)
 
     def generate_child_contexts(self, record: Record, context: Context | None) -> Sequence[Context | None]:  # noqa: ARG002
         """Return none, since no stream has children: the SDK would copy each record for them."""
@@ -67,7 +69,7 @@ class TracklyStream(TracklyClient):
         """Read the listings and yield the records that are to be sent."""
         run = _Run(self.name, self.logger)
         since, floor = self._thresholds(context, run.started)
-        read = Read(self.wanted_listings, self.fetch, self.primary_keys, side_by_side(int(self.config["concurrency"])))
+        read = Read(self.wanted_listings, self.fetch, self._key, side_by_side(int(self.config["concurrency"])))
         with self.conversation():
             for news in read:
                 run.log_progress(read)

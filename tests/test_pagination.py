@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tap_trackly.pagination import Listing, Page, PageError, Read, RecordError, accept
+from tap_trackly.pagination import MAX_EXTRA_PAGES, MAX_PASSES, Listing, Page, PageError, Read, RecordError, accept
 
 ALL = Listing()
 ARCHIVED = Listing("archived")
@@ -70,6 +70,25 @@ def test_a_record_without_its_key_is_an_error_that_names_the_place(key: str | No
     server = Server(["a", "b", "c", {"id": key}])
     with pytest.raises(RecordError, match=r"default listing, page 2, record 2: field 'id' is missing or empty"):
         server.read()
+
+
+def test_a_key_of_several_parts_names_the_one_that_is_missing() -> None:
+    server = Server([{"list_id": [], "phone_number": None}])
+    read = Read([ALL], server.fetch, ["list_id", "phone_number"])
+    with pytest.raises(RecordError, match="page 1, record 1: field 'phone_number' is missing or empty"):
+        list(read)
+
+
+def test_a_server_that_always_announces_one_more_page_is_not_read_for_ever() -> None:
+    asked: list[int] = []
+
+    def fetch(_: Listing, number: int) -> Page:
+        asked.append(number)
+        return Page(number, [{"id": f"{number}"}], 1, number + 1, number + 1)
+
+    read = Read([ALL], fetch, ["id"])
+    assert len(list(read)) == len(asked) == MAX_PASSES * (2 + MAX_EXTRA_PAGES)
+    assert read.moves
 
 
 def good_answer(**changes: Any) -> dict[str, Any]:

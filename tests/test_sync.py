@@ -254,6 +254,16 @@ def test_wider_settings_send_what_narrower_ones_left_out(trackly: Trackly) -> No
     assert len(trackly.sync(state=poor.state).records) == 25
 
 
+@pytest.mark.parametrize("key", [[], ["advertiser_id"]])
+def test_a_catalog_with_another_key_is_read_like_any_other(trackly: Trackly, key: list[str]) -> None:
+    catalog = offers_catalog()
+    catalog["streams"][0]["key_properties"] = key
+    run = trackly.sync(catalog=catalog)
+    assert sorted(run.ids) == sorted(trackly.account.offers)
+    assert run.bookmark == "2025-12-15T09:12:00+00:00"
+    assert not run.lines("WARNING")
+
+
 def test_a_resend_repairs_an_archiving_that_did_not_move_the_time(trackly: Trackly) -> None:
     first = trackly.sync()
     offer = next(offer for offer in trackly.account.offers.values() if offer["status"] == "active")
