@@ -148,7 +148,7 @@ class TracklyStream(TracklyClient):
         return record
 
     def _shown_key(self, record: Record) -> str:
-        shown = {name: "***" if name in self.personal_fields else record.get(name) for name in self.primary_keys}
+        shown = {name: "***" if name in self.personal_fields else record.get(name) for name in self._key}
         return self.redacted(" ".join(f"{name}={value}" for name, value in shown.items()))
 
     @cached_property
