@@ -1,5 +1,25 @@
-"""Makes `python -m tap_trackly` the same as `tap-trackly`."""
+"""The command `tap-trackly`, also `python -m tap_trackly`."""
 
-from tap_trackly.tap import TapTrackly
+from __future__ import annotations
 
-TapTrackly.main()
+import logging
+import sys
+
+from tap_trackly.shutdown import end_on_signal
+
+
+def main() -> None:
+    """Run the command line."""
+    # Before the SDK is imported, which takes a while in which a signal must not end in a traceback.
+    end_on_signal(logging.getLogger("tap-trackly"))
+    if sys.stdout is None:
+        # The first connection would become file 1, and the records would be sent to the API.
+        sys.exit("Standard output is closed; redirect it to the target, a file or /dev/null.")
+
+    from tap_trackly.tap import TapTrackly  # noqa: PLC0415
+
+    TapTrackly.main()
+
+
+if __name__ == "__main__":
+    main()

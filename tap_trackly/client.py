@@ -1,263 +1,501 @@
-"""One HTTP conversation with Trackly: URL, key, request, checks on the answer, retries, errors in words."""
+"""A stream of the Trackly API: its requests, its verified read and its state."""
 
 from __future__ import annotations
 
-import ipaddress
-import json
+import logging
 import random
+import sys
 import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
-from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from http import HTTPStatus
+from http.client import HTTPException
+from itertools import chain
 from typing import Any, ClassVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import parse_qs, urlsplit
+from weakref import WeakKeyDictionary
 
-import msgspec
+import backoff
 import requests
+from backoff.types import Details
+from singer_sdk import metrics
 from singer_sdk.authenticators import APIKeyAuthenticator
 from singer_sdk.exceptions import FatalAPIError, RetriableAPIError
+from singer_sdk.helpers.conform import TypeConformanceLevel
+from singer_sdk.helpers.types import Context, Record, RequestFunc
+from singer_sdk.pagination import PageNumberPaginator
+from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
 from singer_sdk.streams import RESTStream
+from singer_sdk.streams.rest import PageContext
+from urllib3.exceptions import HTTPError
 
-from tap_trackly.deadline import DeadlineAdapter
-from tap_trackly.pagination import Listing, Page, PageError, accept
+from tap_trackly import errors, incremental
+from tap_trackly.pagination import Page, PageError, TracklyPaginator, parse_page
+from tap_trackly.prefetch import AHEAD_PER_WORKER, Prefetch, Throttle
+from tap_trackly.records import RecordConverter, UnfitValueError, key_getter
+from tap_trackly.summary import StreamSummary
+from tap_trackly.transport import LimitedAdapter
+from tap_trackly.verified_read import Listing, RecordError, VerifiedRead
 
-_DECODER = msgspec.json.Decoder(float_hook=Decimal)
-_TRY_AGAIN = {408, 429, *range(500, 600)}
-_LONGEST_WAIT = 300.0  # seconds
-_MOST_WORDS = 200  # characters of an answer that an error may show
-_BROKEN_CONNECTION = (
-    requests.exceptions.ChunkedEncodingError,
-    requests.exceptions.ConnectionError,
-    requests.exceptions.ContentDecodingError,
-    requests.exceptions.Timeout,
-)
+if sys.version_info >= (3, 12):
+    from typing import override
+else:
+    from typing_extensions import override
+
+LONGEST_WAIT = 300.0  # seconds
+_TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS, *range(500, 600)}
+_WARNINGS_PER_FIELD = 10
 
 
-class TracklyClient(RESTStream[int]):
-    """Asks one endpoint of Trackly for pages.
+class RateLimitError(RetriableAPIError):
+    """The API asks for fewer requests."""
+
+
+class TracklyStream(RESTStream[int]):
+    """A stream whose bookmark advances only after a verified read.
 
     Attributes:
         records_key: The field of an answer that holds the records.
+        listings: The listings that together contain all records of the endpoint.
         max_page_size: The largest `per_page` that the endpoint takes.
-        paginated: Whether the endpoint takes `page` and `per_page`. One that does not may still answer
-            with pages one day, which then are asked for by their number.
+        paginated: Whether the endpoint takes `page` and `per_page`. If one that does not answers with
+            `pagination` one day, its pages are requested by number.
+        personal_fields: Parts of the key that are not shown in the log.
     """
 
     records_key: ClassVar[str]
+    listings: ClassVar[Sequence[Listing]] = (Listing(),)
     max_page_size: ClassVar[int] = 100
     paginated: ClassVar[bool] = True
-    # requests would send X-Api-Key on to whatever host the redirect names.
+    personal_fields: ClassVar[Sequence[str]] = ()
+    # requests would send X-Api-Key on to whatever host a redirect names.
     allow_redirects = False
+    # post_process has converted each value by the time the SDK would.
+    TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._stopped = threading.Event()
-        self._not_before = 0.0  # for all requests, on the clock of time.monotonic
+        self.summary = StreamSummary(self.name)
+        # From before a catalog is applied, in which a user may name another key for the target, or none.
+        self._key_names = tuple(self.primary_keys)
+        self._get_key = key_getter(self._key_names, self.schema["properties"])
+        self._pages: WeakKeyDictionary[requests.Response, Page] = WeakKeyDictionary()
+        self._conforms = False
+        self._replaced: Counter[str] = Counter()
+        self._unknown: set[str] = set()
+        self._has_unwanted_status = False
+        self._logged_failures: set[tuple[str, int]] = set()
+        self._counting = threading.Lock()
 
     @property
+    @override
     def url_base(self) -> str:
-        """The address that the paths of all endpoints follow."""
         return str(self.config["api_url"]).rstrip("/")
 
     @property
+    @override
     def authenticator(self) -> APIKeyAuthenticator:
-        """What puts the key into a request."""
         return APIKeyAuthenticator(key="X-Api-Key", value=self.config["api_key"])
 
     @property
+    @override
     def http_headers(self) -> dict[str, str]:
-        """The headers of each request beside the key."""
         return {"Accept": "application/json"}
 
     @property
+    @override
     def timeout(self) -> float:  # type: ignore[override]
-        """Seconds that one whole answer may take."""
+        """Seconds for one whole answer."""
         return float(self.config["request_timeout"])
 
     @cached_property
+    @override
     def requests_session(self) -> requests.Session:
-        """The connections to Trackly, kept open between requests."""
         session = requests.Session()
         for scheme in ("http://", "https://"):
-            session.mount(scheme, DeadlineAdapter(pool_maxsize=int(self.config["concurrency"])))
-        # Proxies and certificates of the environment, looked up once instead of with each request.
+            session.mount(scheme, LimitedAdapter(pool_maxsize=int(self.config["concurrency"])))
+        # Proxies and certificates of the environment, looked up once instead of for each request.
         found = session.merge_environment_settings(self.url_base, {}, None, None, None)
         session.proxies, session.verify, session.trust_env = found["proxies"], found["verify"], False
         return session
 
-    @cached_property
-    def _request_without_query(self) -> requests.PreparedRequest:
-        return self.build_prepared_request(method="GET", url=self.get_url(None), headers=self.http_headers)
+    @override
+    def get_new_paginator(self) -> PageNumberPaginator:
+        return TracklyPaginator(self.get_page)
 
-    def get_url_params(self, context: Mapping[str, Any] | None, next_page_token: int | None) -> dict[str, Any]:
-        """Return the query of a request: the listing's filter and the page."""
-        query = {**(context or {}), "page": next_page_token}
+    @override
+    def get_url_params(self, context: Context | None, next_page_token: int | None) -> dict[str, Any]:
+        """Return the query of a request: the filter of the listing and the page."""
+        params = {**(context or {}), "page": next_page_token}
         if self.paginated:
-            query["per_page"] = int(self.config.get("page_size", self.max_page_size))
+            params["per_page"] = int(self.config.get("page_size", self.max_page_size))
         elif next_page_token == 1:
-            del query["page"]
-        return {name: value for name, value in query.items() if value is not None}
+            del params["page"]
+        return params
 
-    def fetch(self, listing: Listing, number: int) -> Page:
-        """Return one page of a listing, asking for it again while that may help.
-
-        Raises:
-            FatalAPIError: If it cannot be had; says why and what to do.
-        """
-        max_retries = int(self.config["max_retries"])
-        attempt = 0
-        while True:
-            attempt += 1
-            self._wait_until(self._not_before)
-            try:
-                return self._ask(listing, number)
-            except RetriableAPIError as error:
-                if attempt > max_retries:
-                    raise FatalAPIError(f"{error} Gave up after {attempt} tries.") from None
-                delay = _delay(attempt, error.response)
-                self.logger.warning("%s Trying again in %.1f s (%d of %d).", error, delay, attempt, max_retries)
-                again_at = time.monotonic() + delay
-                if _asks_for_patience(error.response):
-                    self._not_before = max(self._not_before, again_at)
-                self._wait_until(again_at)
-
-    @contextmanager
-    def conversation(self) -> Iterator[None]:
-        """Let pages be fetched while the context is open; after it, no request is tried again."""
-        self._warn_of_clear_text()
-        self._stopped.clear()
-        _ = self._request_without_query  # made here once, before several workers would
-        try:
-            yield
-        finally:
-            self._stopped.set()
-
-    def _warn_of_clear_text(self) -> None:
-        url = urlsplit(self.url_base)
-        if url.scheme == "http" and (self.requests_session.proxies or not _is_loopback(str(url.hostname))):
-            self.logger.warning("The key travels in clear: the setting api_url is http, not https.")
-
-    def _wait_until(self, moment: float) -> None:
-        if self._stopped.wait(max(0.0, moment - time.monotonic())):
-            raise FatalAPIError("The run was stopped.")
-
-    def _ask(self, listing: Listing, number: int) -> Page:
-        prepared = self._request_without_query.copy()
-        if query := urlencode(self.get_url_params({"status": listing.status}, number)):
-            prepared.url = f"{prepared.url}?{query}"
-        try:
-            response = self.requests_session.send(prepared, timeout=self.timeout, allow_redirects=self.allow_redirects)
-        except _BROKEN_CONNECTION as error:
-            raise RetriableAPIError(f"{prepared.url}: {self.redacted(str(_root_cause(error)))}.") from None
-        except (ValueError, requests.exceptions.RequestException) as error:
-            # Such as a redirect to what is no address, which requests reads even if it does not follow.
-            raise FatalAPIError(f"{prepared.url}: {self.redacted(str(error))}. Check the setting api_url.") from None
-        self.validate_response(response)
-        try:
-            return accept(_parsed(response.content), self.records_key, number, paginated=self.paginated)
-        except (ArithmeticError, RecursionError, ValueError) as error:
-            reason = error if isinstance(error, PageError) else f"the answer is no JSON ({error})"
-            raise RetriableAPIError(f"{prepared.url}: {reason}{self._api_words(response)}.", response) from None
-
+    @override
     def validate_response(self, response: requests.Response) -> None:
-        """Check the status of an answer.
+        """Check that an answer is the page that was requested.
 
         Raises:
-            RetriableAPIError: If asking again may help.
+            RetriableAPIError: If a retry may help.
             FatalAPIError: If the user has to act.
         """
-        if response.status_code < HTTPStatus.MULTIPLE_CHOICES:
+        status = response.status_code
+        if status < HTTPStatus.MULTIPLE_CHOICES:
+            try:
+                self.get_page(response)
+            except PageError as error:
+                words = self._words(response)
+                raise RetriableAPIError(f"{response.url}: {error}{words}.", response) from None
             return
         message = self.response_error_message(response)
-        if response.status_code in _TRY_AGAIN:
+        if status == HTTPStatus.TOO_MANY_REQUESTS or (status in _TRANSIENT and "Retry-After" in response.headers):
+            raise RateLimitError(message, response)
+        if status in _TRANSIENT:
             raise RetriableAPIError(message, response)
-        raise FatalAPIError(f"{message} {self._advice(response)}")
+        raise FatalAPIError(f"{message} {errors.status_advice(status, message, self.name)}")
 
+    @override
     def response_error_message(self, response: requests.Response) -> str:
-        """Return what a person needs of an error: URL, status and the API's own words."""
-        return f"{response.url}: HTTP {response.status_code}{self._api_words(response)}."
+        return f"{response.url}: HTTP {response.status_code}{self._words(response)}."
 
-    def _advice(self, response: requests.Response) -> str:
-        if response.status_code == HTTPStatus.UNAUTHORIZED:
-            return "Check the setting api_key; keys are made under Settings > API Keys."
-        if response.status_code == HTTPStatus.FORBIDDEN and "_not_enabled" in response.text:
-            return f"The account lacks this product; deselect the stream '{self.name}'."
-        if response.status_code == HTTPStatus.FORBIDDEN:
-            return "The key was understood but may not read; ask the owner of the account or Trackly."
-        if response.status_code == HTTPStatus.NOT_FOUND or response.status_code < HTTPStatus.BAD_REQUEST:
-            return "Check the setting api_url; the key is sent to no other address."
-        return "Trackly does not take this request."
+    @override
+    def parse_response(self, response: requests.Response) -> Iterable[Record]:
+        yield from self.get_page(response).records
 
-    def _api_words(self, response: requests.Response) -> str:
-        """The API's error text and code, `""` if it gave none.
+    def get_page(self, response: requests.Response) -> Page:
+        """Return the page that an answer holds.
 
-        The vendor's form is `{"error": "text for people", "code": "word_for_programs"}`, in which
-        the code may be missing.
+        Raises:
+            PageError: If it is not the page that was requested.
         """
+        page = self._pages.get(response)
+        if page is None:
+            query = parse_qs(urlsplit(str(response.url)).query)
+            number = int(query.get("page", ["1"])[0])
+            page = parse_page(response.content, self.records_key, number, paginated=self.paginated)
+            self._pages[response] = page
+        return page
+
+    @override
+    def request_decorator(self, func: RequestFunc) -> RequestFunc:
+        """Return a function that retries transient errors.
+
+        Rate limits count against `backoff_max_tries` only while no other request of the stream succeeds.
+        """
+        common: dict[str, Any] = {
+            "jitter": self.backoff_jitter,
+            "on_backoff": self.backoff_handler,
+            "logger": None,  # backoff_handler logs
+        }
+        within_rate_limit = backoff.on_exception(
+            self.backoff_wait_generator,
+            RateLimitError,
+            giveup=lambda _: self._throttle.failures >= self.backoff_max_tries(),
+            **common,
+        )
+        transient = backoff.on_exception(
+            self.backoff_wait_generator,
+            RetriableAPIError,
+            max_tries=self.backoff_max_tries,
+            giveup=lambda error: isinstance(error, RateLimitError),
+            on_giveup=self._give_up,
+            **common,
+        )
+        return transient(within_rate_limit(func))
+
+    @override
+    def backoff_max_tries(self) -> int:
+        return int(self.config["max_retries"]) + 1
+
+    @override
+    def backoff_wait_generator(self) -> Generator[float, Any, None]:
+        """Yield the seconds that the server asks for, else 1, 2, 4 and so on."""
+        seconds = 1.0
+        error = yield 0.0
+        while True:
+            asked = _retry_after(error.response) if isinstance(error, RetriableAPIError) else None
+            # Without a pause, the server would get all tries within a moment.
+            error = yield asked if asked is not None and asked >= 1 else seconds
+            seconds = min(2 * seconds, LONGEST_WAIT)
+
+    @override
+    def backoff_jitter(self, value: float) -> float:
+        """Return a wait that is up to half as long again, so that workers do not wake at the same moment."""
+        return min(value * random.uniform(1.0, 1.5), LONGEST_WAIT)  # noqa: S311
+
+    @override
+    def backoff_handler(self, details: Details) -> None:
+        """Log a retry; after a rate limit, let all requests wait."""
+        error, tries, wait = details["exception"], details["tries"], details["wait"]
+        if isinstance(error, RateLimitError):
+            self._throttle.pause(wait)
+        failure = (str(error), tries)
+        if failure not in self._logged_failures:  # other workers meet the same failure at the same time
+            self._logged_failures.add(failure)
+            self.logger.warning("%s Retrying in %.1f s (%d of %d).", error, wait, tries, self.backoff_max_tries() - 1)
+
+    def _give_up(self, details: Details) -> None:
+        tries = max(details["tries"], self._throttle.failures)
+        raise FatalAPIError(f"{details['exception']} Gave up after {tries} {'try' if tries == 1 else 'tries'}.")
+
+    @override
+    def post_process(self, row: Record, context: Context | None = None) -> Record | None:
+        """Return a record that is valid against the schema and that every target can store."""
+        if self._conforms:
+            try:
+                return self._converter.complete(row)
+            except UnfitValueError:
+                pass
+        record, replaced, unknown = self._converter.convert(row)
+        for name, reason in replaced.items():
+            self._replaced[name] += 1
+            if self._replaced[name] <= _WARNINGS_PER_FIELD:
+                self.logger.warning("Record %s: field '%s' %s.", self._shown_key(row), name, reason)
+        if not self._unknown.issuperset(unknown):
+            self._unknown.update(unknown)
+            self.logger.warning("Fields that are not in the schema were left out: %s.", self._shown(", ".join(unknown)))
+        return record
+
+    @override
+    def generate_child_contexts(self, record: Record, context: Context | None) -> Iterable[Context | None]:
+        """Return none, because no stream has children: the SDK would copy each record for them."""
+        return ()
+
+    @override
+    def get_replication_key_signpost(self, context: Context | None = None) -> datetime | None:
+        """Return the latest bookmark that this run may store: a little before its start."""
+        signpost = super().get_replication_key_signpost(context)
+        return signpost and signpost - incremental.CLOCK_TOLERANCE
+
+    @override
+    def log(self, message: str, *args: Any, level: int = logging.INFO, **kwargs: Any) -> None:
+        """Log a message of the SDK. Its errors come before the one line that says what happened."""
+        super().log(message, *args, level=logging.DEBUG if level >= logging.ERROR else level, **kwargs)
+
+    @property
+    def wanted_statuses(self) -> Sequence[str] | None:
+        """The statuses of the records that are wanted; None for all."""
+        return None
+
+    @property
+    def wanted_listings(self) -> Sequence[Listing]:
+        """The listings that together contain all records that are wanted."""
+        statuses = self.wanted_statuses
+        return self.listings if statuses is None else [Listing(status) for status in statuses]
+
+    @override
+    def request_records(self, context: Context | None) -> Iterator[Record]:
+        """Read the listings and yield the records that are due.
+
+        Raises:
+            RecordError: If a record has no valid key.
+            FatalAPIError: If a page cannot be read.
+        """
+        summary = self.summary
+        summary.started = datetime.now(timezone.utc)
+        due = self._thresholds(context, summary.started)
+        summary.left_out_as = "before start_date" if due.is_full and due.seen_first else "unchanged"
+        with self._requesting():
+            read = VerifiedRead(self.wanted_listings, self, self._get_key, 2 * AHEAD_PER_WORKER * self._concurrency)
+            try:
+                for page, new, changed in read:
+                    summary.log_progress(read, self.logger)
+                    records = [*self._due(new, due.seen_first), *self._due(changed, due.seen_changed)]
+                    self._conforms = bool(records) and self._converter.conforms(page)
+                    summary.emitted += len(records)
+                    summary.left_out += len(new) + len(changed) - len(records)
+                    yield from records
+            except RecordError as error:
+                raise RecordError(f"Stream '{self.name}', {self.get_url(context)}: {error}.") from None
+            finally:
+                self._conforms = False
+        self._end_read(read, due)
+
+    def pages(self, listing: Listing, start: int) -> Generator[Page, None, None]:
+        """Yield the pages of a listing, from a number on."""
+        listings = list(self.wanted_listings)
+        first_pages = [(other, 1) for other in listings[listings.index(listing) + 1 :]]
+        paginator = self.get_new_paginator()
+        number, last_number = max(start, paginator.current_value), start
+        while not paginator.finished:
+            rest = ((listing, upcoming) for upcoming in range(number + 1, last_number + 1))
+            response = self._prefetch.get((listing, number), chain(rest, first_pages))
+            page = self._parsed(response)
+            yield page
+            paginator.advance(response)
+            number, last_number = paginator.current_value, page.last_number
+
+    def request(self, wanted: Sequence[tuple[Listing, int]]) -> Sequence[Page]:
+        """Return pages that are requested from now on."""
+        self._prefetch.discard()
+        return [self._parsed(self._prefetch.get(each, wanted[place:])) for place, each in enumerate(wanted)]
+
+    def discard_prefetched(self) -> None:
+        """Forget the pages that were requested ahead."""
+        self._prefetch.discard()
+
+    def count_records(self) -> int:
+        """Return how many records the API announces on the first page of each listing."""
+        with self._requesting():
+            return sum(page.total for page in self.request([(listing, 1) for listing in self.wanted_listings]))
+
+    @contextmanager
+    def _requesting(self) -> Iterator[None]:
+        self._throttle = Throttle(self._concurrency)
+        _ = self.requests_session  # made here once, before several workers would
+        with (
+            self.get_http_request_counter() as self._request_counter,
+            closing(Prefetch(self._fetch, self._concurrency)) as self._prefetch,
+        ):
+            yield
+
+    def _parsed(self, response: requests.Response) -> Page:
+        return replace(self.get_page(response), records=list(self.parse_response(response)))
+
+    def _fetch(self, wanted: tuple[Listing, int]) -> requests.Response:
+        listing, number = wanted
+        context = {"status": listing.status} if listing.status else None
+        request = self.get_http_request(page=PageContext(stream_context=context, next_page_token=number))
+        prepared = self.build_prepared_request(
+            method=request.method, url=request.url, params=request.encode_params(), headers=request.headers
+        )
+        return self._request_page(prepared, context)
+
+    @cached_property
+    def _request_page(self) -> RequestFunc:
+        return self.request_decorator(self._send)
+
+    def _send(self, request: requests.PreparedRequest, context: Context | None) -> requests.Response:
+        with self._throttle.slot() as started:
+            with self._counting:
+                self._request_counter.increment()
+            try:
+                response = self.requests_session.send(
+                    request, timeout=self.timeout, allow_redirects=self.allow_redirects
+                )
+            except (OSError, ValueError, HTTPError, HTTPException) as error:
+                raise self._connection_error(error, str(request.url)) from None
+        self._log_duration(response)
         try:
-            answer = response.json()
-        except (RecursionError, ValueError):
-            return ""
-        if not isinstance(answer, dict):
-            return ""
-        words = " / ".join(str(answer[name]) for name in ("error", "code", "message") if answer.get(name))
-        return f", {self.redacted(words)}" if words else ""
+            self.validate_response(response)
+        except RateLimitError:
+            self._throttle.slow_down(started)
+            raise
+        self._throttle.speed_up()
+        self.update_sync_costs(request, response, context)
+        return response
 
-    def redacted(self, text: str) -> str:
-        """Return a text of others as one short line without the key, fit for the log."""
-        return " ".join(text.replace(self.config["api_key"], "***").split())[:_MOST_WORDS]
+    def _connection_error(self, error: Exception, url: str) -> RetriableAPIError | FatalAPIError:
+        cause = errors.root_cause(error)
+        if advice := errors.connection_advice(error):
+            return FatalAPIError(f"{url}: {errors.connection_words(cause)}. {advice}")
+        if errors.is_unreachable(error):
+            return RetriableAPIError(f"{self.url_base}: {errors.connection_words(cause)}. Check the setting api_url.")
+        return RetriableAPIError(f"{url}: {errors.connection_words(cause)}.")
+
+    def _log_duration(self, response: requests.Response) -> None:
+        succeeded = response.status_code < HTTPStatus.BAD_REQUEST
+        tags: dict[str, Any] = {
+            metrics.Tag.STREAM: self.name,
+            metrics.Tag.ENDPOINT: self.path,
+            metrics.Tag.HTTP_STATUS_CODE: response.status_code,
+            metrics.Tag.STATUS: metrics.Status.SUCCEEDED if succeeded else metrics.Status.FAILED,
+        }
+        seconds = response.elapsed.total_seconds()
+        point = metrics.Point("timer", metric=metrics.Metric.HTTP_REQUEST_DURATION, value=seconds, tags=tags)
+        metrics.log(self.metrics_logger, point=point)
+
+    def _thresholds(self, context: Context | None, now: datetime) -> incremental.Thresholds:
+        if self.replication_method != REPLICATION_INCREMENTAL:
+            return incremental.Thresholds()
+        hours = float(self.config["full_resend_hours"])
+        reason = incremental.resend_reason(self.stream_state, now, hours, self._fingerprint)
+        bookmark = self.get_starting_timestamp(context)
+        due = incremental.thresholds(self.stream_state, bookmark, self.config.get("start_date"), reason, now)
+        if due.is_bookmark_in_future:
+            self.logger.warning("The bookmark lies after the start of this run and is ignored: sending all records.")
+        elif reason:
+            self.logger.info("Full resend: %s.", reason)
+        return due
+
+    def _due(self, records: Sequence[Record], threshold: str | None) -> Iterator[Record]:
+        key, wanted = str(self.replication_key), self.wanted_statuses
+        for record in records:
+            if wanted is not None and record.get("status") not in wanted:
+                self._warn_once_of_status()
+            elif incremental.should_emit(record.get(key), threshold):
+                yield record
+
+    def _end_read(self, read: VerifiedRead, due: incremental.Thresholds) -> None:
+        state = self.stream_state
+        if not read.is_verified:
+            state.pop("progress_markers", None)  # what the SDK would make the bookmark
+        elif self.replication_method == REPLICATION_INCREMENTAL and (
+            due.is_full or incremental.LAST_FULL_SEND not in state
+        ):
+            state[incremental.LAST_FULL_SEND] = self.summary.started.isoformat()
+            state[incremental.LAST_FULL_SEND_OF] = self._fingerprint
+        self.summary.log_end(read, self.logger)
+        if read.is_verified and read.duplicates:
+            example = self._shown(str(read.duplicates[0]))
+            self.logger.warning("The API returns %d duplicate records, such as %s.", len(read.duplicates), example)
+        for name, count in self._replaced.items():
+            if count > _WARNINGS_PER_FIELD:
+                self.logger.warning("Field '%s' was not valid in %d records.", name, count)
+
+    def _warn_once_of_status(self) -> None:
+        if not self._has_unwanted_status:
+            self._has_unwanted_status = True
+            self.logger.warning("Records with a status that is not in the setting offer_statuses were left out.")
+
+    @cached_property
+    def _concurrency(self) -> int:
+        return int(self.config["concurrency"])
+
+    @cached_property
+    def _converter(self) -> RecordConverter:
+        return RecordConverter(self.effective_schema["properties"])
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        config = self.config
+        selected = [name for name in self.effective_schema["properties"] if self.mask["properties", name]]
+        maps = {name: config[name] for name in config if name.startswith(("flattening_", "stream_map"))}
+        return incremental.fingerprint_of(
+            account=[self.url_base, config["api_key"]],
+            settings=[list(map(str, self.wanted_listings)), config.get("start_date")],
+            selection=sorted(selected),
+            stream_maps=maps,
+        )
+
+    def _shown_key(self, record: Record) -> str:
+        hidden = self.personal_fields
+        return " ".join(
+            f"{name}={'***' if name in hidden else errors.one_line(str(record.get(name)))}" for name in self._key_names
+        )
+
+    def _shown(self, text: str) -> str:
+        """Return a text of others as it may be logged."""
+        return errors.one_line(errors.without_phone_numbers(text) if self.personal_fields else text)
+
+    def _words(self, response: requests.Response) -> str:
+        words = self._shown(errors.api_words(response.content))
+        return f", {words}" if words else ""
 
 
-def _parsed(body: bytes) -> Any:
-    """The JSON of a body, its fractions as `Decimal`.
-
-    Raises:
-        ArithmeticError, RecursionError, ValueError: If it holds none.
-    """
-    try:
-        return _DECODER.decode(body)
-    except msgspec.DecodeError:
-        # It is fast but refuses NaN, Infinity and halves of surrogate pairs, which records.py can mend.
-        return json.loads(body, parse_float=Decimal)
-
-
-def _delay(attempt: int, response: requests.Response | None) -> float:
-    """Seconds to wait before trying again: what the server asks for, else longer each time."""
-    asked = _retry_after(response.headers.get("Retry-After", "")) if response is not None else None
-    if asked is None or asked < 1:  # without a pause, the server would get all tries within a moment
-        asked = 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5)  # noqa: S311
-    return min(asked, _LONGEST_WAIT)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
-def _asks_for_patience(response: requests.Response | None) -> bool:
-    """Whether a server wants all requests to wait, not only the one that it answered."""
-    return response is not None and (
-        response.status_code == HTTPStatus.TOO_MANY_REQUESTS or "Retry-After" in response.headers
-    )
-
-
-def _retry_after(header: str) -> float | None:
-    if header.strip().isdecimal():
+def _retry_after(response: requests.Response | None) -> float | None:
+    """Return how many seconds a server asks to wait; None if it does not ask for it."""
+    header = response.headers.get("Retry-After", "").strip() if response is not None else ""
+    if header.isdecimal():
         return float(header)
     try:
         return (parsedate_to_datetime(header) - datetime.now(timezone.utc)).total_seconds()
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         return None
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    while error.__context__ is not None:
-        error = error.__context__
-    return error

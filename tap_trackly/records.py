@@ -1,31 +1,42 @@
-"""Values made fit for any target: times, money, text."""
+"""Converts values to what every target can store: times, money, text. Pure functions."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+
+from tap_trackly.pagination import Page
+
+if sys.version_info >= (3, 11):
+    from typing import TypedDict
+else:
+    from typing_extensions import TypedDict
 
 Convert = Callable[[Any], Any]
 
-# PostgreSQL stores no NUL character, and no target's UTF-8 can hold half of a surrogate pair.
+# PostgreSQL stores no NUL character, and no target's UTF-8 can hold a lone surrogate.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-# What text fields hold as JSON: a bool is a number to Python, too.
-_NO_NUMBER = (bool, list, dict)
-_DIGITS_OF_AN_INTEGER = 18
-_MOST_DIGITS = 1000
+_STRUCTURED = (bool, list, dict)  # sent as JSON where a field holds text
+_MAX_INTEGER = 2**63 - 1
+_MAX_DIGITS = 1000
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
+_INTEGER = Annotated[int, msgspec.Meta(ge=-_MAX_INTEGER - 1, le=_MAX_INTEGER)]
+_PLAIN_TYPES: dict[str, Any] = {"object": dict, "boolean": bool, "integer": _INTEGER, "string": str}
 
 
 class UnfitValueError(ValueError):
-    """A value that cannot leave as it is.
+    """A value cannot be sent as it is; the message is the rest of a sentence that begins with its field.
 
     Attributes:
-        replacement: What leaves in its place.
+        replacement: What is sent in its place.
     """
 
     def __init__(self, reason: str, replacement: Any = None) -> None:
@@ -33,58 +44,102 @@ class UnfitValueError(ValueError):
         self.replacement = replacement
 
 
-def converters(properties: Mapping[str, Mapping[str, Any]]) -> dict[str, Convert]:
-    """Return one function for each field of a JSON schema's properties.
-
-    Each takes a value that is not null and returns it as the schema wants it, or raises
-    UnfitValueError.
-    """
-    return {name: _converter(schema) for name, schema in properties.items()}
-
-
-class Fitted(NamedTuple):
-    """A record that any target can store, and what was done to it.
+class Conformed(NamedTuple):
+    """A record that every target can store, and what was done to it.
 
     Attributes:
-        record: The record; fields that the schema does not know are left out.
-        replaced: One sentence for each value that had to be replaced; it names the field but not the
-            value.
+        record: The record, with all fields of the schema and no others.
+        replaced: For each field whose value had to be replaced, what was wrong with it.
         unknown: The fields that were left out.
     """
 
     record: dict[str, Any]
-    replaced: list[str]
+    replaced: dict[str, str]
     unknown: list[str]
 
 
-def fit(record: Mapping[str, Any], converts: Mapping[str, Convert]) -> Fitted:
-    """Make a record fit for any target.
+class RecordConverter:
+    """Makes records of a stream valid against its schema.
 
     Args:
-        record: A record as the API sent it, its fractions as `Decimal`.
-        converts: The functions that `converters` returned.
+        properties: The properties of the JSON schema.
     """
-    fitted: dict[str, Any] = {}
-    replaced: list[str] = []
-    unknown: list[str] = []
-    for name, value in record.items():
-        convert = converts.get(name)
-        if convert is None:
-            unknown.append(name)
-            continue
+
+    def __init__(self, properties: Mapping[str, Mapping[str, Any]]) -> None:
+        self._converters = {name: converter(schema) for name, schema in properties.items()}
+        self._nulls: dict[str, Any] = dict.fromkeys(properties)
+        types = {name: _plain_type(schema) for name, schema in properties.items()}
+        self._page_type: Any = list[TypedDict("PlainRecord", types, total=False)]  # type: ignore[misc, operator]
+        self._special = [(name, self._converters[name]) for name, kind in types.items() if kind is Any]
+
+    def conforms(self, page: Page) -> bool:
+        """Return whether the records of a page are valid as they are, but for times and numbers."""
+        if not page.is_clean or not self._nulls.keys() >= set().union(*page.records):
+            return False
         try:
-            fitted[name] = None if value is None else convert(value)
-        except UnfitValueError as unfit:
-            fitted[name] = unfit.replacement
-            replaced.append(f"field '{name}' {unfit}")
-    return Fitted(fitted, replaced, unknown)
+            msgspec.convert(page.records, self._page_type)
+        except msgspec.ValidationError:
+            return False
+        return True
+
+    def complete(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a record of a page that conforms, made valid.
+
+        Raises:
+            UnfitValueError: If a time or number is not valid.
+        """
+        completed = {**self._nulls, **record}
+        for name, convert in self._special:
+            value = completed[name]
+            if value is not None:
+                completed[name] = convert(value)
+        return completed
+
+    def convert(self, record: Mapping[str, Any]) -> Conformed:
+        """Return a record made valid, value by value."""
+        conformed = Conformed(dict(self._nulls), {}, [])
+        for name, value in record.items():
+            convert = self._converters.get(name)
+            if convert is None:
+                conformed.unknown.append(name)
+                continue
+            try:
+                conformed.record[name] = None if value is None else convert(value)
+            except UnfitValueError as unfit:
+                conformed.record[name] = unfit.replacement
+                conformed.replaced[name] = f"{unfit}, {'sent as null' if unfit.replacement is None else 'replaced'}"
+        return conformed
+
+
+def key_getter(names: Sequence[str], properties: Mapping[str, Mapping[str, Any]]) -> Convert:
+    """Return a function that returns the key of a record.
+
+    It raises ValueError with the reason if a part of the key is missing or not valid.
+    """
+    converters = [(name, converter(properties[name])) for name in names]
+
+    def get_key(record: Mapping[str, Any]) -> tuple[Any, ...]:
+        key = []
+        for name, convert in converters:
+            value = record.get(name)
+            if value is None or value == "":
+                raise ValueError(f"field '{name}' is missing or empty")
+            try:
+                key.append(convert(value))
+            except UnfitValueError as unfit:
+                if unfit.replacement is None:
+                    raise ValueError(f"field '{name}' {unfit}") from None
+                key.append(unfit.replacement)
+        return tuple(key)
+
+    return get_key
 
 
 def parse_time(value: Any) -> datetime:
     """Return an ISO 8601 text as a time in UTC; one without a zone is UTC already.
 
     Raises:
-        ValueError: If the value is no such text.
+        ValueError: If the value is not such a text.
     """
     if not isinstance(value, str):
         raise ValueError("a time must be text")  # noqa: TRY004 - callers handle one kind of error
@@ -102,23 +157,39 @@ def parse_time(value: Any) -> datetime:
         raise ValueError("a time must lie between the years 1 and 9999 in UTC") from error
 
 
-def _converter(schema: Mapping[str, Any]) -> Convert:
+def converter(schema: Mapping[str, Any]) -> Convert:
+    """Return the function that makes values valid against a JSON schema.
+
+    It takes a value that is not null, and raises UnfitValueError if the value cannot be sent as it is.
+    """
     types = schema.get("type", ())
     if schema.get("format") == "date-time":
         return _time
     if "items" in schema:
-        return _array_of(_converter(schema["items"]))
+        return _array_of(schema["items"])
     for name, convert in _CONVERTERS.items():
         if name in types:
             return convert
     return _clean
 
 
+def _plain_type(schema: Mapping[str, Any]) -> Any:
+    """Return the type of values that need no conversion; Any if each value has to be looked at."""
+    types = schema.get("type", ())
+    kind = None if "format" in schema else next((_PLAIN_TYPES[name] for name in _PLAIN_TYPES if name in types), None)
+    if "items" in schema:
+        item = _plain_type(schema["items"])
+        kind = None if item is Any else list[item]  # type: ignore[valid-type]
+    if kind is None:
+        return Any
+    return kind | None if "null" in types else kind
+
+
 def _time(value: Any) -> str:
     try:
         return parse_time(value).isoformat()
     except ValueError:
-        raise UnfitValueError("is no time, sent as null") from None
+        raise UnfitValueError("is not a valid time") from None
 
 
 def _text(value: Any) -> str:
@@ -126,27 +197,25 @@ def _text(value: Any) -> str:
     if type(value) is str and value.isascii() and "\x00" not in value:
         return value
     if not isinstance(value, str):
-        value = json.dumps(value, default=str, ensure_ascii=False) if isinstance(value, _NO_NUMBER) else str(value)
+        value = json.dumps(value, default=str, ensure_ascii=False) if isinstance(value, _STRUCTURED) else str(value)
     return str(_clean(value))
 
 
 def _number(value: Any) -> int | Decimal:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
     try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        raise UnfitValueError("is no number, sent as null") from None
+        number: Decimal = value if type(value) is Decimal else Decimal(str(value))
+    except (InvalidOperation, ValueError):
+        raise UnfitValueError("is not a number") from None
     # Decimal reads the underscores of Python's own numbers, too.
-    if not number.is_finite() or "_" in str(value) or abs(number.adjusted()) > _MOST_DIGITS:
-        raise UnfitValueError("is no number that a target can store, sent as null")
-    return number
+    if not number.is_finite() or abs(number.adjusted()) > _MAX_DIGITS or (type(value) is str and "_" in value):
+        raise UnfitValueError("is not a number that a target can store")
+    return value if type(value) is int else number
 
 
 def _integer(value: Any) -> int:
     number = Decimal(_number(value))
-    if number.adjusted() >= _DIGITS_OF_AN_INTEGER or number != int(number):
-        raise UnfitValueError("is no whole number that a target can store, sent as null")
+    if abs(number) > _MAX_INTEGER + 1 or number != int(number) or int(number) > _MAX_INTEGER:
+        raise UnfitValueError("is not an integer of 64 bits")
     return int(number)
 
 
@@ -156,43 +225,49 @@ def _boolean(value: Any) -> bool:
     try:
         return _BOOLEANS[str(value).strip().lower()]
     except KeyError:
-        raise UnfitValueError("is neither true nor false, sent as null") from None
+        raise UnfitValueError("is not true or false") from None
 
 
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise UnfitValueError("is no object, sent as null")
+        raise UnfitValueError("is not an object")
     cleaned: dict[str, Any] = _clean(value)
     return cleaned
 
 
-def _array_of(convert: Convert) -> Convert:
+def _array_of(item_schema: Mapping[str, Any]) -> Convert:
+    convert = converter(item_schema)
+    is_nullable = "null" in item_schema.get("type", ("null",))
+
     def array(value: Any) -> list[Any]:
         if not isinstance(value, list):
-            raise UnfitValueError("is no array, sent as null")
+            raise UnfitValueError("is not an array")
         items = []
-        unfit = None
+        reason = ""
         for item in value:
             try:
-                items.append(None if item is None else convert(item))
-            except UnfitValueError as error:
-                unfit = error
-                items.append(error.replacement)
-        if unfit:
-            raise UnfitValueError(str(unfit), items)
+                converted = None if item is None else convert(item)
+            except UnfitValueError as unfit:
+                converted, reason = unfit.replacement, f"has an item that {unfit}"
+            if converted is not None or is_nullable:
+                items.append(converted)
+            else:
+                reason = reason or "has an item that is null"
+        if reason:
+            raise UnfitValueError(reason, items)
         return items
 
     return array
 
 
 def _clean(value: Any) -> Any:
-    """Return a value of any depth with what no target can store replaced.
+    """Return a value of any depth.
 
     Raises:
-        UnfitValueError: If there was something to replace; its replacement is the clean value.
+        UnfitValueError: If it holds what no target can store; the replacement does not.
     """
     if not _is_clean(value):
-        raise UnfitValueError("held what no target can store, replaced", _replace(value))
+        raise UnfitValueError("holds what a target cannot store", _replace(value))
     return value
 
 

@@ -1,97 +1,224 @@
-"""What is wrong with the settings and the state that a user passes, in words and without a secret."""
+"""Checks the settings, the state and the catalog that a user passes; error messages show no secret."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from difflib import get_close_matches
 from math import isfinite
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 from urllib.parse import urlsplit
 
-from singer_sdk.exceptions import ConfigurationError
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR, extend_validator_with_defaults
 
 from tap_trackly.records import parse_time
 
+ENVIRONMENT_PREFIX = "TAP_TRACKLY_"
+_NOT_SETTINGS = {"emit_activate_version_messages", "loglevel"}  # known to the SDK, but not in its schema
 _Validator = extend_validator_with_defaults(DEFAULT_JSONSCHEMA_VALIDATOR)
 # What an HTTP header can hold. A line break would end the header and start another.
 _HEADER_TEXT = re.compile(r"[ -~]*[!-~][ -~]*")
+_BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+_EXPECTED = {
+    "api_key": "the key from Settings > API Keys, one line of printable ASCII",
+    "api_url": "an address that begins with http or https and has a host, without user, query and fragment",
+    "offer_statuses": "an array of one or more of active, paused, archived",
+    "start_date": "an ISO 8601 date or time, such as 2025-01-01 or 2025-01-01T00:00:00Z",
+    "full_resend_hours": "a number of 0 or more",
+    "request_timeout": "a number of more than 0 and up to 3600",
+    "user_agent": "one line of printable ASCII",
+}
+
+Schema = Mapping[str, Any]
 
 
-class SettingsError(ConfigurationError):
-    """A setting, or the state, does not hold what it takes; the message names it."""
+class SettingsError(ValueError):
+    """A setting, the state or the catalog is missing or invalid; the message names it."""
 
 
-def tidy(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config without white space around text and without nulls.
-
-    A null is how some schedulers write a setting that is not set, and numbers that may have a
-    fraction come from the environment as text.
-    """
-    tidied = {}
-    for name, value in config.items():
-        stripped = value.strip() if isinstance(value, str) else value
-        if "number" in schema["properties"].get(name, {}).get("type", ()):
-            stripped = _number(stripped)
-        if stripped is not None:
-            tidied[name] = stripped
-    return tidied
-
-
-def check(config: dict[str, Any], schema: Mapping[str, Any]) -> None:
-    """Refuse a config that cannot work, and fill in the defaults of one that can.
+def read_environment(schema: Schema, environment: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return the settings that environment variables hold, such as `TAP_TRACKLY_API_KEY`.
 
     Raises:
-        SettingsError: Names the first setting that is wrong and says what it takes. It never shows
-            the value, which may be a key.
+        SettingsError: If a value has not the type of its setting.
     """
-    for error in _Validator(schema).iter_errors(config):
-        missing = [name for name in schema["required"] if name not in config]
-        raise SettingsError(takes(str(error.path[0] if error.path else missing[0]), schema))
-    for name, is_usable in _CHECKS.items():
-        if name in config and not is_usable(config[name]):
-            raise SettingsError(takes(name, schema))
+    config = {}
+    for name, setting in schema["properties"].items():
+        text = environment.get(f"{ENVIRONMENT_PREFIX}{name.upper()}")
+        if text is not None:
+            try:
+                config[name] = _parse(text, setting.get("type", ()))
+            except (KeyError, ValueError):
+                raise SettingsError(_invalid(name, schema)) from None
+    return config
 
 
-def check_state(state: Any) -> None:
-    """Refuse a state that this tap cannot have written.
+def check(config: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
+    """Return a config with its defaults, without white space around text and without nulls.
+
+    A null is how some schedulers write a setting that is not set.
+
+    Raises:
+        SettingsError: Names the first setting that is missing or invalid and says what is expected. The value,
+            which may be a key, is not shown.
+    """
+    checked = {name: _tidy(value, _types(name, schema)) for name, value in config.items() if value is not None}
+    for name in schema.get("required", ()):
+        if name not in checked:
+            raise SettingsError(f"Missing setting {name}: expected {_EXPECTED[name]}.")
+    for error in _Validator(schema).iter_errors(checked):
+        raise SettingsError(_invalid(str(error.path[0]), schema))
+    for name, is_valid in _CHECKS.items():
+        if name in checked and not is_valid(checked[name]):
+            raise SettingsError(_invalid(name, schema))
+    if checked.get("flattening_enabled") and "flattening_max_depth" not in checked:
+        raise SettingsError("Missing setting flattening_max_depth: flattening_enabled needs it.")
+    if "start_date" in checked:
+        checked["start_date"] = parse_time(checked["start_date"]).isoformat()
+    return checked
+
+
+def check_config_file(name: str) -> None:
+    """Check that a file is a JSON object.
+
+    Raises:
+        SettingsError: Says which file and why. Its content is not shown, nor what may be a config in its place.
+    """
+    shown = name if re.fullmatch("[^{}=\"'\n]*", name) and "trk_" not in name else "this value"
+    try:
+        is_object = isinstance(json.loads(Path(name).read_bytes()), dict)
+        reason = "is not a JSON object"
+    except (OSError, RecursionError, ValueError) as error:
+        is_object = False
+        reason = f"cannot be read: {getattr(error, 'strerror', None) or 'it is not JSON'}"
+    if not is_object:
+        raise SettingsError(f"--config takes the name of a file with a JSON object, or ENV; {shown} {reason}.")
+
+
+def parse_file(file: IO[str] | None, option: str) -> Any:
+    """Return the JSON of the file of an option; None if the option was not used.
+
+    Raises:
+        SettingsError: If it is not JSON.
+    """
+    try:
+        return None if file is None else json.load(file)
+    except (RecursionError, ValueError):
+        raise SettingsError(f"Invalid {option} file: --{option} expects JSON.") from None
+
+
+def unknown_settings(names: Collection[str], schema: Schema) -> Iterator[str]:
+    """Return a warning for each name that is not a setting, with the most similar one that is."""
+    known = schema["properties"]
+    for name in names:
+        if name not in known and not name.startswith("_") and name not in _NOT_SETTINGS:
+            similar = get_close_matches(name, known, n=1)
+            yield f"Unknown setting {name} is ignored." + (f" Did you mean {similar[0]}?" if similar else "")
+
+
+def names_in_environment(environment: Collection[str]) -> list[str]:
+    """Return the names of settings for which there are environment variables."""
+    size = len(ENVIRONMENT_PREFIX)
+    return [name[size:].lower() for name in environment if name.startswith(ENVIRONMENT_PREFIX)]
+
+
+def check_state(state: Any, streams: Collection[str]) -> None:
+    """Check that a state was written by this tap.
 
     Raises:
         SettingsError: Says what a state looks like.
     """
     try:
-        for bookmark in state.get("bookmarks", {}).values():
+        bookmarks = state["bookmarks"] if state != {} else {}
+        for bookmark in bookmarks.values():
             if (value := bookmark.get("replication_key_value")) is not None:
                 parse_time(value)
-    except (AttributeError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
+        bookmarks = None
+    if bookmarks is None or not isinstance(state, dict) or (bookmarks and not set(bookmarks) & set(streams)):
         raise SettingsError(
-            "--state takes the value of a STATE message that this tap wrote, such as "
+            "Invalid state file: --state expects the value of a STATE message of this tap, such as "
             '{"bookmarks": {"offers": {"replication_key": "updated_at", "replication_key_value": "2025-12-15"}}}'
-        ) from None
+        )
 
 
-def check_catalog(catalog: Any) -> None:
-    """Refuse a catalog that is none.
+def check_catalog(catalog: Any, replication_keys: Mapping[str, str | None]) -> None:
+    """Check that a catalog is one that this tap discovered.
+
+    Args:
+        catalog: The parsed file.
+        replication_keys: The replication key of each stream, None for a stream without one.
 
     Raises:
-        SettingsError: Says what a catalog looks like.
+        SettingsError: Says what a catalog looks like or which replication key is expected.
     """
-    if not isinstance(catalog, dict) or not isinstance(catalog.get("streams"), list):
-        raise SettingsError('--catalog takes what --discover prints: {"streams": [...]}')
+    entries = catalog.get("streams") if isinstance(catalog, dict) else None
+    if not isinstance(entries, list) or not all(map(_is_catalog_entry, entries)):
+        raise SettingsError(
+            'Invalid catalog file: --catalog expects what --discover prints: {"streams": [...]}, '
+            "each entry with tap_stream_id, schema and metadata."
+        )
+    for entry in entries:
+        name = entry["tap_stream_id"]
+        root: Mapping[str, Any] = next((each["metadata"] for each in entry["metadata"] if not each["breadcrumb"]), {})
+        for key in (entry.get("replication_key"), root.get("replication-key")):
+            if name in replication_keys and key and key != replication_keys[name]:
+                expected = replication_keys[name] or "none"
+                raise SettingsError(f"Invalid catalog file: the replication key of stream '{name}' is {expected}.")
 
 
-def takes(name: str, schema: Mapping[str, Any]) -> str:
-    """Return the line for a user whose setting is not usable."""
-    description = schema["properties"].get(name, {}).get("description", "")
-    return f"Setting {name} does not hold what it takes: {description}"
+def _is_catalog_entry(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("tap_stream_id"), str)
+        and isinstance(entry.get("schema"), dict)
+        and isinstance(entry["schema"].get("properties"), dict)
+        and isinstance(entry.get("metadata"), list)
+        and all(
+            isinstance(each, dict)
+            and isinstance(each.get("breadcrumb"), list)
+            and isinstance(each.get("metadata"), dict)
+            for each in entry["metadata"]
+        )
+    )
 
 
-def _number(value: Any) -> Any:
+def _parse(text: str, types: Collection[str]) -> Any:
+    if "integer" in types:
+        return int(text)
+    if "boolean" in types:
+        return _BOOLEANS[text.strip().lower()]
+    if "object" in types:
+        return json.loads(text)
+    if "array" in types:
+        return json.loads(text) if text.lstrip().startswith("[") else text.split(",")
+    return text
+
+
+def _tidy(value: Any, types: Collection[str]) -> Any:
+    value = value.strip() if isinstance(value, str) else value
+    if "number" not in types:
+        return value
     try:
         number = float(value)
-    except (TypeError, ValueError):
-        return value
+    except (OverflowError, TypeError, ValueError):
+        return str(value)
     return number if isfinite(number) else str(value)
+
+
+def _types(name: str, schema: Schema) -> Collection[str]:
+    types: Collection[str] = schema["properties"].get(name, {}).get("type", ())
+    return types
+
+
+def _invalid(name: str, schema: Schema) -> str:
+    setting = schema["properties"].get(name, {})
+    kind = next((kind for kind in _types(name, schema) if kind != "null"), "value")
+    article = "an" if kind[0] in "aio" else "a"
+    limits = f" from {setting['minimum']} to {setting['maximum']}" if "maximum" in setting else ""
+    return f"Invalid setting {name}: expected {_EXPECTED.get(name, f'{article} {kind}{limits}')}."
 
 
 def _is_header_text(value: str) -> bool:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+
 from singer_sdk import typing as th
 
-from tap_trackly.pagination import Listing
-from tap_trackly.replication import TracklyStream
+from tap_trackly.client import TracklyStream
+from tap_trackly.verified_read import Listing
+
+if sys.version_info >= (3, 12):
+    from typing import override
+else:
+    from typing_extensions import override
+
+OFFER_STATUSES = ("active", "paused", "archived")
 
 # Without "properties": the SDK's flattening would spread an empty list of them into nothing.
 _OPEN_OBJECT = th.CustomType({"type": ["object", "null"], "additionalProperties": True})
@@ -24,8 +34,6 @@ class OffersStream(TracklyStream):
     primary_keys = ("id",)
     replication_key = "updated_at"
     listings = (Listing(), Listing("archived"))
-    statuses = ("active", "paused", "archived")
-    statuses_setting = "offer_statuses"
     schema = th.PropertiesList(
         th.Property("id", th.StringType, required=True, description="The offer's id, unique in the account."),
         th.Property("slug", th.StringType, description="A readable id, such as ofr_summer-promo_a1b2c3."),
@@ -48,6 +56,12 @@ class OffersStream(TracklyStream):
         th.Property("created_at", th.DateTimeType, description="When the offer was made, in UTC."),
         th.Property("updated_at", th.DateTimeType, description="When the offer was last changed, in UTC."),
     ).to_dict()
+
+    @property
+    @override
+    def wanted_statuses(self) -> Sequence[str] | None:
+        statuses = tuple(dict.fromkeys(self.config["offer_statuses"]))
+        return None if set(statuses) == set(OFFER_STATUSES) else statuses
 
 
 class ListsStream(TracklyStream):
@@ -210,7 +224,7 @@ class ContactsStream(TracklyStream):
     path = "/contacts"
     records_key = "contacts"
     primary_keys = ("list_id", "phone_number")
-    listings = (Listing(),)
+    listings = (Listing(has_stable_order=True),)
     max_page_size = 1000
     personal_fields = ("phone_number",)
     selected_by_default = False

@@ -1,14 +1,29 @@
-"""The settings of the tap and the list of its streams."""
+"""The settings of the tap, the list of its streams and the command line."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ipaddress
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from typing import IO, Any
+from urllib.parse import urlsplit
 
-from singer_sdk import Stream
+import click
+import dotenv
+from requests.utils import get_environ_proxies
+from singer_sdk import Tap
 from singer_sdk import typing as th
+from singer_sdk.exceptions import SingerSDKError
+from singer_sdk.singerlib import StateMessage
 
-from tap_trackly.lifecycle import LifecycleTap
+from tap_trackly import settings
+from tap_trackly.client import TracklyStream
+from tap_trackly.errors import LogFilter, error_line
+from tap_trackly.output import LineWriter, TargetError
 from tap_trackly.streams import (
     AudiencesStream,
     ContactsStream,
@@ -17,14 +32,33 @@ from tap_trackly.streams import (
     OffersStream,
     SchedulesStream,
 )
+from tap_trackly.summary import log_run
+from tap_trackly.verified_read import RecordError
 
-STREAMS = (OffersStream, ListsStream, AudiencesStream, CreativesStream, SchedulesStream, ContactsStream)
+if sys.version_info >= (3, 12):
+    from typing import override
+else:
+    from typing_extensions import override
+
+STREAMS: Sequence[type[TracklyStream]] = (
+    OffersStream,
+    ListsStream,
+    AudiencesStream,
+    CreativesStream,
+    SchedulesStream,
+    ContactsStream,
+)
+_REPLICATION_KEYS: dict[str, str | None] = {
+    vars(stream)["name"]: vars(stream).get("replication_key") for stream in STREAMS
+}
+_FOR_USERS = (SingerSDKError, settings.SettingsError, RecordError, TargetError)
 
 
-class TapTrackly(LifecycleTap):
-    """Reads a Trackly SMS account: every offer with its true state, and what is sent to whom."""
+class TapTrackly(Tap):
+    """Reads a Trackly SMS account: offers, lists, audiences, creatives, schedules and contacts."""
 
     name = "tap-trackly"
+    message_writer_class = LineWriter
     config_jsonschema = th.PropertiesList(
         th.Property(
             "api_key",
@@ -32,23 +66,20 @@ class TapTrackly(LifecycleTap):
             required=True,
             secret=True,
             title="API key",
-            description="The key of the account (Settings > API Keys), one line of plain letters and digits.",
+            description="API key of the account, from Settings > API Keys.",
         ),
         th.Property(
             "api_url",
             th.StringType(nullable=False),
             default="https://app.tracklysms.com/api/v2",
             title="API URL",
-            description="The address of the API, http or https with a host; a trailing slash is fine.",
+            description="Base URL of the API; a trailing slash is fine.",
         ),
         th.Property(
             "start_date",
             th.DateTimeType(nullable=False),
             title="Start date",
-            description=(
-                "Incremental streams leave out what was last changed before this ISO 8601 date or time, "
-                "such as 2025-01-01 or 2025-01-01T00:00:00Z."
-            ),
+            description="ISO 8601 date or time; incremental streams leave out records last changed before it.",
         ),
         th.Property(
             "offer_statuses",
@@ -56,7 +87,7 @@ class TapTrackly(LifecycleTap):
             default=["active", "paused", "archived"],
             title="Offer statuses",
             description=(
-                "Read offers with these statuses: one or more of active, paused, archived. "
+                "Statuses of the offers to read: one or more of active, paused, archived. "
                 "All three also read offers with a status that the API does not document."
             ),
         ),
@@ -64,17 +95,14 @@ class TapTrackly(LifecycleTap):
             "page_size",
             th.IntegerType(minimum=1, maximum=100, nullable=False),
             title="Page size",
-            description="Records asked for in one request, from 1 to 100; if not set, as many as the endpoint allows.",
+            description="Records per page, from 1 to 100; by default as many as the endpoint allows.",
         ),
         th.Property(
             "full_resend_hours",
             th.DecimalType(minimum=0, nullable=False),
             default=24,
             title="Full resend hours",
-            description=(
-                "Incremental streams send every record again once this many hours, 0 or more, have passed since "
-                "they last did; 0: in every run."
-            ),
+            description="Incremental streams send all records again after this many hours; 0: in every run.",
         ),
         th.Property(
             "concurrency",
@@ -88,30 +116,186 @@ class TapTrackly(LifecycleTap):
             th.DecimalType(exclusive_minimum=0, maximum=3600, nullable=False),
             default=60,
             title="Request timeout",
-            description="Seconds that one whole answer may take, more than 0 and up to 3600.",
+            description="Seconds for one whole answer, more than 0 and up to 3600.",
         ),
         th.Property(
             "max_retries",
             th.IntegerType(minimum=0, maximum=100, nullable=False),
             default=5,
             title="Maximum retries",
-            description="How often a request that failed is tried again after the first time, from 0 to 100.",
+            description="Retries per request, from 0 to 100.",
+        ),
+        th.Property(
+            "fail_if_incomplete",
+            th.BooleanType(nullable=False),
+            default=False,
+            title="Fail if incomplete",
+            description="Exit with status 1 if a read could not be verified, after all streams were read.",
         ),
         th.Property(
             "user_agent",
             th.StringType(nullable=False),
             default=f"tap-trackly/{version('tap-trackly')}",
             title="User agent",
-            description="What the tap calls itself in each request, one line of plain letters.",
+            description="Value of the User-Agent header.",
         ),
     ).to_dict()
 
-    def discover_streams(self) -> Sequence[Stream]:
-        """Return the streams of the account."""
+    def __init__(
+        self,
+        *,
+        config: Mapping[str, Any] | None = None,
+        catalog: Any = None,
+        parse_env_config: bool = False,
+        validate_config: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        """Check settings and catalog, which the SDK would report with their values, and initialize the tap.
+
+        Raises:
+            SettingsError: If one of them is missing or invalid.
+        """
+        schema = self.config_jsonschema
+        self.append_builtin_config(schema)
+        config = dict(config or {})
+        names = [*config]
+        if parse_env_config:
+            environment = {**dotenv.dotenv_values(dotenv.find_dotenv(usecwd=True)), **os.environ}
+            config |= settings.read_environment(schema, environment)
+            names += settings.names_in_environment(environment)
+        for warning in settings.unknown_settings(names, schema):
+            self.logger.warning("%s", warning)
+        if validate_config:
+            config = settings.check(config, schema)
+            LogFilter.secret = config["api_key"]
+            if is_sent_in_clear(config["api_url"]):
+                self.logger.warning("The API key is sent unencrypted: the setting api_url is http, not https.")
+        if isinstance(catalog, dict):
+            settings.check_catalog(catalog, _REPLICATION_KEYS)
+            if not {entry["tap_stream_id"] for entry in catalog["streams"]} & set(_REPLICATION_KEYS):
+                self.logger.warning("The catalog has no stream of this tap: nothing will be read.")
+        super().__init__(config=config, catalog=catalog, validate_config=validate_config, **kwargs)
+
+    @override
+    def discover_streams(self) -> Sequence[TracklyStream]:
         return [stream(self) for stream in STREAMS]
 
+    @override
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Load a state that this tap has written.
+
+        Raises:
+            SettingsError: If it is another.
+        """
+        settings.check_state(state, _REPLICATION_KEYS)
+        super().load_state(state)
+
     @property
-    def streams(self) -> dict[str, Stream]:
-        """The streams, each after those that its records refer to; the SDK would sort them by name."""
-        found = super().streams
-        return {stream.name: found[stream.name] for stream in STREAMS}
+    def selected_streams(self) -> list[TracklyStream]:
+        """The streams that are read."""
+        return [stream for stream in self.streams.values() if isinstance(stream, TracklyStream) and stream.selected]
+
+    def run(self) -> int:
+        """Sync all streams and return the exit status."""
+        began = time.monotonic()
+        self.sync_all()
+        if isinstance(self.message_writer, LineWriter) and not self.message_writer.ends_with_state:
+            # The SDK leaves out a STATE that repeats the one before it, also if records came between.
+            self.write_message(StateMessage(value=self.state))
+        summaries = [stream.summary for stream in self.selected_streams]
+        log_run(summaries, time.monotonic() - began, self.logger)
+        return int(self.config["fail_if_incomplete"] and any(summary.is_incomplete for summary in summaries))
+
+    @classmethod
+    def main(cls) -> None:
+        """Run the command line; a failure is one line in the log and exit status 1."""
+        try:
+            command = cls.cli  # sets up logging, too
+        except ValueError:
+            sys.exit("Invalid LOGLEVEL: expected one of debug, info, warning, error, critical.")
+        logging.getLogger("singer_sdk").setLevel(logging.ERROR)  # it warns of each record without replication key
+        log_filter = LogFilter()
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(log_filter)
+        try:
+            command()
+        except Exception as error:
+            cls.logger.error("%s", error_line(error, _FOR_USERS))  # noqa: TRY400
+            cls.logger.debug("Traceback:", exc_info=True)
+            sys.exit(1)
+
+    @classmethod
+    @override
+    def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:
+        """Read the files of `--config`.
+
+        Raises:
+            SettingsError: If one of them cannot be read or is not a JSON object. Its content is not shown.
+        """
+        for file in value:
+            if file != "ENV":
+                settings.check_config_file(file)
+        return super().cb_config(ctx, param, value)
+
+    @classmethod
+    @override
+    def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
+        """Request the first page of each selected stream, and log what it found."""
+        if value != "all":
+            super().cb_test(ctx, param, value)
+            return
+        config = ctx.params["config"]
+        tap = cls(config=config.config, parse_env_config=config.parse_env)
+        failed = 0
+        for stream in tap.selected_streams:
+            try:
+                cls.logger.info("%s: OK, %d records", stream.name, stream.count_records())
+            except SingerSDKError as error:
+                failed = 1
+                cls.logger.error("%s: %s", stream.name, error)  # noqa: TRY400
+        ctx.exit(failed)
+
+    @classmethod
+    @override
+    def invoke(  # type: ignore[override]
+        cls,
+        *,
+        about: bool = False,
+        about_format: str | None = None,
+        config: Any = None,
+        state: IO[str] | None = None,
+        catalog: IO[str] | None = None,
+    ) -> None:
+        """Run the tap.
+
+        Raises:
+            SettingsError: If a setting, the state or the catalog is invalid.
+        """
+        if about:
+            cls.print_about(about_format)
+            return
+        cls.print_version(print_fn=cls.logger.info)
+        if not (config.config or config.parse_env):
+            raise settings.SettingsError(
+                "Missing settings: pass --config FILE, or --config=ENV to read the environment."
+            )
+        tap = cls(
+            config=config.config,
+            state=settings.parse_file(state, "state"),
+            catalog=settings.parse_file(catalog, "catalog"),
+            parse_env_config=config.parse_env,
+        )
+        sys.exit(tap.run())
+
+
+def is_sent_in_clear(url: str) -> bool:
+    """Whether requests to an address leave this machine unencrypted."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and (not _is_loopback(str(parts.hostname)) or bool(get_environ_proxies(url)))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -1,0 +1,146 @@
+"""Error messages for users: what is wrong and where to fix it, without secrets and personal data."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import ssl
+from http import HTTPStatus
+from http.client import HTTPException, IncompleteRead, RemoteDisconnected
+from itertools import groupby
+from socket import gaierror
+
+from requests.exceptions import ConnectTimeout, InvalidProxyURL, InvalidSchema
+
+from tap_trackly.transport import BodyTooLargeError
+
+MAX_LINE = 400  # characters of a log line
+MAX_WORDS = 150  # characters of somebody else's text in a log line
+METRICS_LOGGER = "singer_sdk.metrics"
+_MASK = "***"
+_SECRET_PART = 8  # characters in a row that are taken for a part of the secret
+_PHONE_NUMBER = re.compile(r"\d{7,}")
+# Control characters, C1 among them, and marks that change the direction or the lines of a text.
+_INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+
+
+class LogFilter(logging.Filter):
+    """Makes each log line one short line that does not show the API key."""
+
+    secret = ""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite the message of a log record."""
+        if record.name == METRICS_LOGGER:  # its lines have a form of their own and nothing of others
+            return True
+        record.msg, record.args = one_line(mask(record.getMessage(), self.secret), MAX_LINE), ()
+        return True
+
+
+def one_line(text: str, limit: int = MAX_WORDS) -> str:
+    """Return a text as one line of limited length, invisible characters escaped."""
+    line = _INVISIBLE.sub(lambda match: match[0].encode("unicode_escape").decode(), " ".join(text.split()))
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def mask(text: str, secret: str) -> str:
+    """Return a text without the secret and parts of it, in upper or lower case."""
+    size = min(_SECRET_PART, len(secret))
+    if not size:
+        return text
+    parts = {_lower(secret[start : start + size]) for start in range(len(secret) - size + 1)}
+    lower = _lower(text)
+    is_secret = [False] * len(text)
+    for start in range(len(text) - size + 1):
+        if lower[start : start + size] in parts:
+            is_secret[start : start + size] = [True] * size
+    groups = groupby(zip(text, is_secret, strict=True), key=lambda pair: pair[1])
+    return "".join(_MASK if hidden else "".join(char for char, _ in pairs) for hidden, pairs in groups)
+
+
+def without_phone_numbers(text: str) -> str:
+    """Return a text without runs of seven or more digits."""
+    return _PHONE_NUMBER.sub(_MASK, text)
+
+
+def api_words(body: bytes) -> str:
+    """Return the error text and code of an answer, "" if it has none.
+
+    Source: the vendor's pages on errors: `{"error": "text for people", "code": "word_for_programs"}`, in
+    which the code may be missing.
+    """
+    try:
+        answer = json.loads(body)
+    except (RecursionError, ValueError):
+        return ""
+    if not isinstance(answer, dict):
+        return ""
+    return " / ".join(str(answer[name]) for name in ("error", "code", "message") if answer.get(name))
+
+
+def status_advice(status: int, words: str, stream: str) -> str:
+    """Return what a user can do about a status that a retry does not help."""
+    if status == HTTPStatus.UNAUTHORIZED:
+        return "Check the setting api_key; keys are made under Settings > API Keys."
+    if status == HTTPStatus.FORBIDDEN and "_not_enabled" in words:
+        return f"The account does not have this product; deselect the stream '{stream}'."
+    if status == HTTPStatus.FORBIDDEN:
+        return "The API key has no access; ask the owner of the account or Trackly."
+    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return "Check the user and password in the environment variable HTTPS_PROXY or HTTP_PROXY."
+    if status == HTTPStatus.NOT_FOUND or status < HTTPStatus.BAD_REQUEST:
+        return "Check the setting api_url; redirects are not followed."
+    return "Trackly does not accept this request."
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return the first error of a chain."""
+    while (earlier := error.__cause__ or error.__context__) is not None:
+        error = earlier
+    return error
+
+
+def connection_words(cause: BaseException) -> str:
+    """Return why a connection failed, in words that hold nothing of what the other side sent."""
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"certificate verification failed ({cause.verify_message})"
+    if isinstance(cause, BodyTooLargeError | RemoteDisconnected | IncompleteRead | TimeoutError):
+        return str(cause) or "timed out"
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return type(cause).__name__
+
+
+def connection_advice(error: BaseException) -> str:
+    """Return what a user can do about a failure that a retry does not help; "" if it is transient."""
+    cause = root_cause(error)
+    if isinstance(cause, BodyTooLargeError):
+        return "Set page_size to a smaller number."
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return "Set the environment variable REQUESTS_CA_BUNDLE to a file with the certificate of the authority."
+    if isinstance(error, InvalidSchema | InvalidProxyURL):
+        return "Check the environment variables HTTPS_PROXY, HTTP_PROXY and ALL_PROXY; SOCKS needs the package PySocks."
+    if "407" in str(cause):
+        return status_advice(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, "", "")
+    is_tls_error = isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+    is_protocol_error = isinstance(cause, HTTPException) and not isinstance(cause, RemoteDisconnected | IncompleteRead)
+    if is_tls_error or is_protocol_error or isinstance(error, ValueError):
+        return "Check the setting api_url and the environment variables HTTPS_PROXY and HTTP_PROXY."
+    return ""
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether no connection was made."""
+    return isinstance(error, ConnectTimeout) or isinstance(root_cause(error), ConnectionRefusedError | gaierror)
+
+
+def _lower(text: str) -> str:
+    """Lower case that keeps the length of the text."""
+    return "".join(char.lower() if char.isascii() else char for char in text)
+
+
+def error_line(error: Exception, known: tuple[type[Exception], ...]) -> str:
+    """Return an error as one line; with its type unless it is made for users."""
+    text = str(error) if isinstance(error, known) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())

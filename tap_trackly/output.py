@@ -1,0 +1,69 @@
+"""Writes messages to standard output: whole lines, many at a time, and all of them with each STATE."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+
+from singer_sdk.contrib.msgspec import MsgSpecWriter
+from singer_sdk.singerlib import Message, StateMessage
+
+from tap_trackly.shutdown import WRITING
+
+if sys.version_info >= (3, 12):
+    from typing import override
+else:
+    from typing_extensions import override
+
+_STDOUT = 1
+_CHUNK = 1 << 16  # bytes, which is what a pipe holds
+
+
+class TargetError(Exception):
+    """The target does not read any more."""
+
+
+class LineWriter(MsgSpecWriter):
+    """Writes messages to standard output.
+
+    A STATE is written together with all messages before it, so a target that received a STATE received all
+    records that it covers.
+
+    Attributes:
+        ends_with_state: Whether the latest message is a STATE.
+    """
+
+    def __init__(self) -> None:
+        self.ends_with_state = False
+        self._waiting = bytearray()
+        atexit.register(self._flush_at_exit)
+
+    @override
+    def write_message(self, message: Message) -> None:
+        """Write a message, at once if it is a STATE.
+
+        Raises:
+            TargetError: If nobody reads standard output.
+        """
+        self._waiting += self.format_message(message)
+        self.ends_with_state = isinstance(message, StateMessage)
+        if len(self._waiting) >= _CHUNK or self.ends_with_state:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the messages that wait."""
+        lines, self._waiting = self._waiting, bytearray()
+        try:
+            with WRITING:
+                rest = memoryview(lines)
+                while rest:
+                    rest = rest[os.write(_STDOUT, rest) :]
+        except OSError as error:
+            raise TargetError(f"The target stopped reading ({error.strerror}). Its own log says why.") from None
+
+    def _flush_at_exit(self) -> None:
+        try:
+            self.flush()
+        except TargetError:
+            os._exit(1)  # the failed write has been logged, or nobody is left to tell

@@ -1,0 +1,143 @@
+"""Requests pages ahead, concurrently, and slows down when the API limits the rate."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from itertools import islice
+from queue import SimpleQueue
+from typing import Generic, TypeVar
+
+WantedT = TypeVar("WantedT", bound=Hashable)
+PageT = TypeVar("PageT")
+
+# Requests that run or whose pages wait to be read, for each worker: enough that no worker idles while a
+# page is processed, and few enough that memory does not grow with the account.
+AHEAD_PER_WORKER = 2
+
+
+class Prefetch(Generic[WantedT, PageT]):
+    """Fetches what is wanted next before it is asked for.
+
+    The threads are daemons, so a process that fails does not wait for answers that nobody needs.
+
+    Args:
+        fetch: Returns a page.
+        workers: How many pages are fetched at once.
+    """
+
+    def __init__(self, fetch: Callable[[WantedT], PageT], workers: int) -> None:
+        self._fetch = fetch
+        self._workers = workers
+        self._most_ahead = self._ahead = workers * AHEAD_PER_WORKER
+        self._futures: dict[WantedT, Future[PageT]] = {}
+        self._queue: SimpleQueue[tuple[Future[PageT], WantedT] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def get(self, wanted: WantedT, upcoming: Iterable[WantedT] = ()) -> PageT:
+        """Return a page, and let the pages that are wanted after it be fetched meanwhile.
+
+        Raises:
+            Exception: What fetching the page raised. All that was prefetched is discarded then.
+        """
+        self._submit(wanted)
+        for each in islice(upcoming, self._ahead - 1):
+            self._submit(each)
+        self._ahead = min(self._ahead + 1, self._most_ahead)
+        try:
+            return self._futures.pop(wanted).result()
+        except Exception:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        """Forget what was fetched ahead, and fetch less ahead for a while: it may be in vain again."""
+        self._ahead = max(1, self._ahead // 2)
+        for future in self._futures.values():
+            future.cancel()
+        self._futures.clear()
+
+    def close(self) -> None:
+        """Let the threads end; what is being fetched is not waited for."""
+        self.discard()
+        for _ in self._threads:
+            self._queue.put(None)
+
+    def _submit(self, wanted: WantedT) -> None:
+        if wanted in self._futures:
+            return
+        self._futures[wanted] = Future()
+        self._queue.put((self._futures[wanted], wanted))
+        if len(self._threads) < self._workers:
+            self._threads.append(threading.Thread(target=self._work, daemon=True))
+            self._threads[-1].start()
+
+    def _work(self) -> None:
+        while task := self._queue.get():
+            future, wanted = task
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(self._fetch(wanted))
+                except Exception as error:  # noqa: BLE001 - raised again by `get`
+                    future.set_exception(error)
+
+
+class Throttle:
+    """Limits how many requests run at once: fewer after a rate limit, more again while requests succeed.
+
+    Args:
+        limit: The most requests that run at once.
+
+    Attributes:
+        failures: How often requests met the rate limit since one last succeeded; requests that ran at the
+            same time count once.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.failures = 0
+        self._most = limit
+        self._limit = float(limit)
+        self._running = 0
+        self._not_before = 0.0  # on the clock of time.monotonic
+        self._slowed_at = 0.0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def slot(self) -> Iterator[float]:
+        """Hold the place of a request; wait until it may run.
+
+        Yields:
+            When the request starts, on the clock of time.monotonic.
+        """
+        with self._changed:
+            while (pause := self._not_before - time.monotonic()) > 0 or self._running >= int(self._limit):
+                self._changed.wait(pause if pause > 0 else None)
+            self._running += 1
+        try:
+            yield time.monotonic()
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    def pause(self, seconds: float) -> None:
+        """Let no request start for some time."""
+        with self._changed:
+            self._not_before = max(self._not_before, time.monotonic() + seconds)
+
+    def slow_down(self, started: float) -> None:
+        """Halve the number of requests, because one that started at this time met the rate limit."""
+        with self._changed:
+            if started >= self._slowed_at:
+                self._slowed_at = time.monotonic()
+                self._limit = max(1.0, self._limit / 2)
+                self.failures += 1
+
+    def speed_up(self) -> None:
+        """Allow more requests at once, because one succeeded."""
+        with self._changed:
+            self.failures = 0
+            self._limit = min(float(self._most), self._limit + 1 / self._limit)

@@ -1,0 +1,34 @@
+"""The end of a run by a signal. Imports little, so that it works before the SDK is imported."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from threading import Lock, Thread
+
+# Held while lines are written: who holds it can end the process without leaving half a line.
+WRITING = Lock()
+_LONGEST_WAIT = 2.0  # seconds that a stopped run waits for a line to be taken by the log or the target
+_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+
+
+def end_on_signal(logger: logging.Logger) -> None:
+    """Let SIGINT, SIGTERM and SIGHUP end the process with exit status 130, 143 and 129.
+
+    The SDK's handler would write a STATE, perhaps into the middle of another message, and exit with 0.
+    A handler also could not run while a slow target blocks a write, so a thread waits for the signal.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    Thread(target=_wait_for_signal, args=(logger,), daemon=True).start()
+
+
+def _wait_for_signal(logger: logging.Logger) -> None:
+    number = signal.sigwait(_SIGNALS)
+    # In a thread, because the log may be blocked like the target.
+    words = ("Stopped by %s. Bookmark not advanced.", signal.Signals(number).name)
+    goodbye = Thread(target=logger.warning, args=words, daemon=True)
+    goodbye.start()
+    goodbye.join(_LONGEST_WAIT)
+    WRITING.acquire(timeout=_LONGEST_WAIT)
+    os._exit(128 + number)

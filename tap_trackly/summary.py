@@ -1,0 +1,84 @@
+"""What the log says of a run: progress, the end of each stream and of the run."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+
+from tap_trackly.verified_read import MAX_PASSES, VerifiedRead
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class StreamSummary:
+    """What a run of a stream has done.
+
+    Args:
+        stream: The name of the stream.
+
+    Attributes:
+        started: When the run of the stream began.
+        emitted: How many records were emitted.
+        left_out: How many records were read and not emitted.
+        left_out_as: Why they were not.
+        is_incomplete: Whether the read could not be verified.
+    """
+
+    def __init__(self, stream: str) -> None:
+        self.stream = stream
+        self.started = datetime.now(timezone.utc)
+        self.emitted = 0
+        self.left_out = 0
+        self.left_out_as = "unchanged"
+        self.is_incomplete = False
+        self._began = self._logged = time.monotonic()
+        self._passes = 0
+
+    def log_progress(self, read: VerifiedRead, logger: logging.Logger) -> None:
+        """Log at the beginning of each pass how much there is to read, and every few seconds the progress."""
+        if read.passes != self._passes:
+            self._passes = read.passes
+            again = f" (pass {read.passes} of at most {MAX_PASSES})" if read.passes > 1 else ""
+            logger.info("%s: %d records to read%s.", self.stream, read.announced, again)
+        if time.monotonic() - self._logged >= _SECONDS_BETWEEN_LINES:
+            self._logged = time.monotonic()
+            logger.info("%s: %d of %d records read, %d pages.", self.stream, read.records, read.announced, read.pages)
+
+    def log_end(self, read: VerifiedRead, logger: logging.Logger) -> None:
+        """Log what the run of the stream did, and whether it may have missed records."""
+        self.is_incomplete = not read.is_verified
+        if self.is_incomplete:
+            logger.warning(
+                "Incomplete read: the listing kept changing. %s read, %d announced. Bookmark not advanced. Run again; "
+                "if this happens in every run, set concurrency to 1.",
+                _count(read.records, "record"),
+                read.announced,
+            )
+        logger.info(
+            "%s: done, %s read, %d emitted, %d %s, %s, %.1f seconds.",
+            self.stream,
+            _count(read.records, "record"),
+            self.emitted,
+            self.left_out,
+            self.left_out_as,
+            _count(read.pages, "page"),
+            time.monotonic() - self._began,
+        )
+
+
+def log_run(summaries: Sequence[StreamSummary], seconds: float, logger: logging.Logger) -> None:
+    """Log what the run did over all streams."""
+    incomplete = [summary.stream for summary in summaries if summary.is_incomplete]
+    logger.info(
+        "Run finished: %s emitted from %s in %.1f seconds, %s.",
+        _count(sum(summary.emitted for summary in summaries), "record"),
+        _count(len(summaries), "stream"),
+        seconds,
+        f"incomplete: {', '.join(incomplete)}" if incomplete else "all complete",
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
