@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import sys
 import threading
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -32,6 +31,7 @@ from singer_sdk.pagination import PageNumberPaginator
 from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
 from singer_sdk.streams import RESTStream
 from singer_sdk.streams.rest import PageContext
+from typing_extensions import override
 from urllib3.exceptions import HTTPError
 
 from tap_trackly import errors, incremental
@@ -41,11 +41,6 @@ from tap_trackly.records import RecordConverter, UnfitValueError, key_getter
 from tap_trackly.summary import StreamSummary
 from tap_trackly.transport import LimitedAdapter
 from tap_trackly.verified_read import Listing, RecordError, VerifiedRead
-
-if sys.version_info >= (3, 12):
-    from typing import override
-else:
-    from typing_extensions import override
 
 LONGEST_WAIT = 300.0  # seconds
 _TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS, *range(500, 600)}
@@ -88,7 +83,6 @@ class TracklyStream(RESTStream[int]):
         self._conforms = False
         self._replaced: Counter[str] = Counter()
         self._unknown: set[str] = set()
-        self._has_unwanted_status = False
         self._logged_failures: set[tuple[str, int]] = set()
         self._counting = threading.Lock()
 
@@ -328,6 +322,9 @@ class TracklyStream(RESTStream[int]):
             rest = ((listing, upcoming) for upcoming in range(number + 1, last_number + 1))
             response = self._prefetch.get((listing, number), chain(rest, first_pages))
             page = self._parsed(response)
+            if number == 1 and listing == listings[0]:
+                others = [self.get_page(self._prefetch.peek(each)) for each in first_pages]
+                self.summary.announced = page.total + sum(other.total for other in others)
             yield page
             paginator.advance(response)
             number, last_number = paginator.current_value, page.last_number
@@ -429,7 +426,7 @@ class TracklyStream(RESTStream[int]):
         key, wanted = str(self.replication_key), self.wanted_statuses
         for record in records:
             if wanted is not None and record.get("status") not in wanted:
-                self._warn_once_of_status()
+                self.summary.unwanted += 1
             elif incremental.should_emit(record.get(key), threshold):
                 yield record
 
@@ -444,16 +441,11 @@ class TracklyStream(RESTStream[int]):
             state[incremental.LAST_FULL_SEND_OF] = self._fingerprint
         self.summary.log_end(read, self.logger)
         if read.is_verified and read.duplicates:
-            example = self._shown(str(read.duplicates[0]))
-            self.logger.warning("The API returns %d duplicate records, such as %s.", len(read.duplicates), example)
+            names = "***" if self.personal_fields else errors.one_line(str(read.duplicates[0]))
+            self.logger.warning("The API returns %d duplicate records, such as %s.", len(read.duplicates), names)
         for name, count in self._replaced.items():
             if count > _WARNINGS_PER_FIELD:
                 self.logger.warning("Field '%s' was not valid in %d records.", name, count)
-
-    def _warn_once_of_status(self) -> None:
-        if not self._has_unwanted_status:
-            self._has_unwanted_status = True
-            self.logger.warning("Records with a status that is not in the setting offer_statuses were left out.")
 
     @cached_property
     def _concurrency(self) -> int:

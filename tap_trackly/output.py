@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 
 from singer_sdk.contrib.msgspec import MsgSpecWriter
 from singer_sdk.singerlib import Message, StateMessage
+from typing_extensions import override
 
 from tap_trackly.shutdown import WRITING
-
-if sys.version_info >= (3, 12):
-    from typing import override
-else:
-    from typing_extensions import override
 
 _STDOUT = 1
 _CHUNK = 1 << 16  # bytes, which is what a pipe holds

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -12,11 +11,7 @@ from typing import Any
 import msgspec
 import requests
 from singer_sdk.pagination import PageNumberPaginator
-
-if sys.version_info >= (3, 12):
-    from typing import override
-else:
-    from typing_extensions import override
+from typing_extensions import override
 
 MAX_COUNT = 2**63 - 1  # larger than any count of records, and small enough to calculate with
 

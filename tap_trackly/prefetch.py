@@ -53,6 +53,11 @@ class Prefetch(Generic[WantedT, PageT]):
             self.discard()
             raise
 
+    def peek(self, wanted: WantedT) -> PageT:
+        """Return a page, also to the next who gets it."""
+        self._submit(wanted)
+        return self._futures[wanted].result()
+
     def discard(self) -> None:
         """Forget what was fetched ahead, and fetch less ahead for a while: it may be in vain again."""
         self._ahead = max(1, self._ahead // 2)

@@ -23,6 +23,8 @@ class StreamSummary:
         emitted: How many records were emitted.
         left_out: How many records were read and not emitted.
         left_out_as: Why they were not.
+        unwanted: How many records had a status that was not asked for.
+        announced: How many records the API announced on the first pages of all listings.
         is_incomplete: Whether the read could not be verified.
     """
 
@@ -32,6 +34,8 @@ class StreamSummary:
         self.emitted = 0
         self.left_out = 0
         self.left_out_as = "unchanged"
+        self.unwanted = 0
+        self.announced = 0
         self.is_incomplete = False
         self._began = self._logged = time.monotonic()
         self._passes = 0
@@ -41,10 +45,10 @@ class StreamSummary:
         if read.passes != self._passes:
             self._passes = read.passes
             again = f" (pass {read.passes} of at most {MAX_PASSES})" if read.passes > 1 else ""
-            logger.info("%s: %d records to read%s.", self.stream, read.announced, again)
+            logger.info("%s: %s to read%s.", self.stream, _count(self.announced, "record"), again)
         if time.monotonic() - self._logged >= _SECONDS_BETWEEN_LINES:
             self._logged = time.monotonic()
-            logger.info("%s: %d of %d records read, %d pages.", self.stream, read.records, read.announced, read.pages)
+            logger.info("%s: %d of %d records read, %d pages.", self.stream, read.records, self.announced, read.pages)
 
     def log_end(self, read: VerifiedRead, logger: logging.Logger) -> None:
         """Log what the run of the stream did, and whether it may have missed records."""
@@ -56,6 +60,8 @@ class StreamSummary:
                 _count(read.records, "record"),
                 read.announced,
             )
+        if self.unwanted:
+            logger.warning("%s with another status than offer_statuses left out.", _count(self.unwanted, "record"))
         logger.info(
             "%s: done, %s read, %d emitted, %d %s, %s, %.1f seconds.",
             self.stream,

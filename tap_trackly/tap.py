@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import sys
@@ -19,39 +18,26 @@ from singer_sdk import Tap
 from singer_sdk import typing as th
 from singer_sdk.exceptions import SingerSDKError
 from singer_sdk.singerlib import StateMessage
+from typing_extensions import override
 
-from tap_trackly import settings
+from tap_trackly import settings, streams
 from tap_trackly.client import TracklyStream
 from tap_trackly.errors import LogFilter, error_line
 from tap_trackly.output import LineWriter, TargetError
-from tap_trackly.streams import (
-    AudiencesStream,
-    ContactsStream,
-    CreativesStream,
-    ListsStream,
-    OffersStream,
-    SchedulesStream,
-)
 from tap_trackly.summary import log_run
 from tap_trackly.verified_read import RecordError
 
-if sys.version_info >= (3, 12):
-    from typing import override
-else:
-    from typing_extensions import override
-
 STREAMS: Sequence[type[TracklyStream]] = (
-    OffersStream,
-    ListsStream,
-    AudiencesStream,
-    CreativesStream,
-    SchedulesStream,
-    ContactsStream,
+    streams.OffersStream,
+    streams.ListsStream,
+    streams.AudiencesStream,
+    streams.CreativesStream,
+    streams.SchedulesStream,
+    streams.ContactsStream,
 )
-_REPLICATION_KEYS: dict[str, str | None] = {
-    vars(stream)["name"]: vars(stream).get("replication_key") for stream in STREAMS
-}
+_REPLICATION_KEYS = {vars(stream)["name"]: vars(stream).get("replication_key") for stream in STREAMS}
 _FOR_USERS = (SingerSDKError, settings.SettingsError, RecordError, TargetError)
+_TEXT = th.StringType(nullable=False)
 
 
 class TapTrackly(Tap):
@@ -61,16 +47,11 @@ class TapTrackly(Tap):
     message_writer_class = LineWriter
     config_jsonschema = th.PropertiesList(
         th.Property(
-            "api_key",
-            th.StringType(nullable=False),
-            required=True,
-            secret=True,
-            title="API key",
-            description="API key of the account, from Settings > API Keys.",
+            "api_key", _TEXT, required=True, secret=True, title="API key", description="From Settings > API Keys."
         ),
         th.Property(
             "api_url",
-            th.StringType(nullable=False),
+            _TEXT,
             default="https://app.tracklysms.com/api/v2",
             title="API URL",
             description="Base URL of the API; a trailing slash is fine.",
@@ -83,26 +64,23 @@ class TapTrackly(Tap):
         ),
         th.Property(
             "offer_statuses",
-            th.ArrayType(th.StringType(allowed_values=["active", "paused", "archived"]), nullable=False),
-            default=["active", "paused", "archived"],
+            th.ArrayType(th.StringType(allowed_values=[*streams.OFFER_STATUSES]), nullable=False),
+            default=[*streams.OFFER_STATUSES],
             title="Offer statuses",
-            description=(
-                "Statuses of the offers to read: one or more of active, paused, archived. "
-                "All three also read offers with a status that the API does not document."
-            ),
+            description="One or more of active, paused, archived. All three also include undocumented statuses.",
         ),
         th.Property(
             "page_size",
             th.IntegerType(minimum=1, maximum=100, nullable=False),
             title="Page size",
-            description="Records per page, from 1 to 100; by default as many as the endpoint allows.",
+            description="Records per page, from 1 to 100; by default the maximum of the endpoint.",
         ),
         th.Property(
             "full_resend_hours",
             th.DecimalType(minimum=0, nullable=False),
             default=24,
             title="Full resend hours",
-            description="Incremental streams send all records again after this many hours; 0: in every run.",
+            description="Hours after which incremental streams send all records again; 0: in every run.",
         ),
         th.Property(
             "concurrency",
@@ -134,7 +112,7 @@ class TapTrackly(Tap):
         ),
         th.Property(
             "user_agent",
-            th.StringType(nullable=False),
+            _TEXT,
             default=f"tap-trackly/{version('tap-trackly')}",
             title="User agent",
             description="Value of the User-Agent header.",
@@ -150,7 +128,7 @@ class TapTrackly(Tap):
         validate_config: bool = True,
         **kwargs: Any,
     ) -> None:
-        """Check settings and catalog, which the SDK would report with their values, and initialize the tap.
+        """Check settings and catalog before the SDK, which would show their values, and initialize the tap.
 
         Raises:
             SettingsError: If one of them is missing or invalid.
@@ -182,11 +160,6 @@ class TapTrackly(Tap):
 
     @override
     def load_state(self, state: dict[str, Any]) -> None:
-        """Load a state that this tap has written.
-
-        Raises:
-            SettingsError: If it is another.
-        """
         settings.check_state(state, _REPLICATION_KEYS)
         super().load_state(state)
 
@@ -199,12 +172,23 @@ class TapTrackly(Tap):
         """Sync all streams and return the exit status."""
         began = time.monotonic()
         self.sync_all()
-        if isinstance(self.message_writer, LineWriter) and not self.message_writer.ends_with_state:
+        summaries = [stream.summary for stream in self.selected_streams]
+        if summaries and isinstance(self.message_writer, LineWriter) and not self.message_writer.ends_with_state:
             # The SDK leaves out a STATE that repeats the one before it, also if records came between.
             self.write_message(StateMessage(value=self.state))
-        summaries = [stream.summary for stream in self.selected_streams]
         log_run(summaries, time.monotonic() - began, self.logger)
         return int(self.config["fail_if_incomplete"] and any(summary.is_incomplete for summary in summaries))
+
+    def test(self) -> int:
+        """Request the first page of each selected stream, log what it found and return the exit status."""
+        status = 0
+        for stream in self.selected_streams:
+            try:
+                self.logger.info("%s: OK, %d records", stream.name, stream.count_records())
+            except SingerSDKError as error:
+                status = 1
+                self.logger.error("%s: %s", stream.name, error)  # noqa: TRY400
+        return status
 
     @classmethod
     def main(cls) -> None:
@@ -212,11 +196,11 @@ class TapTrackly(Tap):
         try:
             command = cls.cli  # sets up logging, too
         except ValueError:
-            sys.exit("Invalid LOGLEVEL: expected one of debug, info, warning, error, critical.")
-        logging.getLogger("singer_sdk").setLevel(logging.ERROR)  # it warns of each record without replication key
-        log_filter = LogFilter()
+            sys.exit("Invalid LOGLEVEL: expected debug, info, warning, error or critical.")
+        # The SDK's helpers warn of each record without a replication key.
+        logging.getLogger("singer_sdk").setLevel(logging.ERROR)
         for handler in logging.getLogger().handlers:
-            handler.addFilter(log_filter)
+            handler.addFilter(LogFilter())
         try:
             command()
         except Exception as error:
@@ -227,11 +211,6 @@ class TapTrackly(Tap):
     @classmethod
     @override
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:
-        """Read the files of `--config`.
-
-        Raises:
-            SettingsError: If one of them cannot be read or is not a JSON object. Its content is not shown.
-        """
         for file in value:
             if file != "ENV":
                 settings.check_config_file(file)
@@ -240,20 +219,11 @@ class TapTrackly(Tap):
     @classmethod
     @override
     def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
-        """Request the first page of each selected stream, and log what it found."""
         if value != "all":
             super().cb_test(ctx, param, value)
             return
         config = ctx.params["config"]
-        tap = cls(config=config.config, parse_env_config=config.parse_env)
-        failed = 0
-        for stream in tap.selected_streams:
-            try:
-                cls.logger.info("%s: OK, %d records", stream.name, stream.count_records())
-            except SingerSDKError as error:
-                failed = 1
-                cls.logger.error("%s: %s", stream.name, error)  # noqa: TRY400
-        ctx.exit(failed)
+        ctx.exit(cls(config=config.config, parse_env_config=config.parse_env).test())
 
     @classmethod
     @override
@@ -266,19 +236,12 @@ class TapTrackly(Tap):
         state: IO[str] | None = None,
         catalog: IO[str] | None = None,
     ) -> None:
-        """Run the tap.
-
-        Raises:
-            SettingsError: If a setting, the state or the catalog is invalid.
-        """
         if about:
             cls.print_about(about_format)
             return
         cls.print_version(print_fn=cls.logger.info)
         if not (config.config or config.parse_env):
-            raise settings.SettingsError(
-                "Missing settings: pass --config FILE, or --config=ENV to read the environment."
-            )
+            raise settings.SettingsError("Missing settings: pass --config FILE, or --config=ENV for the environment.")
         tap = cls(
             config=config.config,
             state=settings.parse_file(state, "state"),
@@ -291,11 +254,5 @@ class TapTrackly(Tap):
 def is_sent_in_clear(url: str) -> bool:
     """Whether requests to an address leave this machine unencrypted."""
     parts = urlsplit(url)
-    return parts.scheme == "http" and (not _is_loopback(str(parts.hostname)) or bool(get_environ_proxies(url)))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+    is_local = parts.hostname in {"localhost", "127.0.0.1", "::1"} and not get_environ_proxies(url)
+    return parts.scheme == "http" and not is_local

@@ -7,20 +7,15 @@ a request for ever.
 from __future__ import annotations
 
 import io
-import sys
 import time
 from contextlib import closing
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from typing_extensions import override
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
-
-if sys.version_info >= (3, 12):
-    from typing import override
-else:
-    from typing_extensions import override
 
 MAX_BODY = 128 * 2**20  # bytes after decompression
 # Bytes, about a page: each read from the socket is a chance to lose the processor to another thread.

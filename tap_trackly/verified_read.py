@@ -182,6 +182,7 @@ class VerifiedRead:
                     self._source.discard_prefetched()
                     return page.number - 1
                 read.add(page, identities)
+                self.pages += 1
                 yield self._news(page, identities)
         return 0
 
@@ -258,7 +259,6 @@ class VerifiedRead:
                 news.changed.append(record)
         if self._is_stable:
             self._memory.forget_old(self._remembered_pages * page.per_page)
-        self.pages += 1
         self.records += len(news.new)
         return news
 
