@@ -441,8 +441,8 @@ class TracklyStream(RESTStream[int]):
             state[incremental.LAST_FULL_SEND_OF] = self._fingerprint
         self.summary.log_end(read, self.logger)
         if read.is_verified and read.duplicates:
-            names = "***" if self.personal_fields else errors.one_line(str(read.duplicates[0]))
-            self.logger.warning("The API returns %d duplicate records, such as %s.", len(read.duplicates), names)
+            example = self._shown(str(read.duplicates[0]))
+            self.logger.warning("The API returns %d duplicate records, such as %s.", len(read.duplicates), example)
         for name, count in self._replaced.items():
             if count > _WARNINGS_PER_FIELD:
                 self.logger.warning("Field '%s' was not valid in %d records.", name, count)
@@ -470,11 +470,12 @@ class TracklyStream(RESTStream[int]):
     def _shown_key(self, record: Record) -> str:
         hidden = self.personal_fields
         return " ".join(
-            f"{name}={'***' if name in hidden else errors.one_line(str(record.get(name)))}" for name in self._key_names
+            f"{name}={'***' if name in hidden else self._shown(str(record.get(name)))}" for name in self._key_names
         )
 
     def _shown(self, text: str) -> str:
         """Return a text of others as it may be logged."""
+        text = errors.mask(text, self.config["api_key"])
         return errors.one_line(errors.without_phone_numbers(text) if self.personal_fields else text)
 
     def _words(self, response: requests.Response) -> str:

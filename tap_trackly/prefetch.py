@@ -36,6 +36,7 @@ class Prefetch(Generic[WantedT, PageT]):
         self._futures: dict[WantedT, Future[PageT]] = {}
         self._queue: SimpleQueue[tuple[Future[PageT], WantedT] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._failure: Exception | None = None
 
     def get(self, wanted: WantedT, upcoming: Iterable[WantedT] = ()) -> PageT:
         """Return a page, and let the pages that are wanted after it be fetched meanwhile.
@@ -83,11 +84,16 @@ class Prefetch(Generic[WantedT, PageT]):
     def _work(self) -> None:
         while task := self._queue.get():
             future, wanted = task
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(self._fetch(wanted))
-                except Exception as error:  # noqa: BLE001 - raised again by `get`
-                    future.set_exception(error)
+            if not future.set_running_or_notify_cancel():
+                continue
+            if self._failure:  # nothing more is of use, and a revoked key is not to be sent again
+                future.set_exception(self._failure)
+                continue
+            try:
+                future.set_result(self._fetch(wanted))
+            except Exception as error:  # noqa: BLE001 - raised again by `get`
+                self._failure = error
+                future.set_exception(error)
 
 
 class Throttle:
