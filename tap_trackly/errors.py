@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import ssl
+import zlib
 from http import HTTPStatus
 from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 from itertools import groupby
@@ -24,6 +25,9 @@ _PHONE_NUMBER = re.compile(r"\d{7,}")
 # Control characters, C1 among them, and marks that change the direction or the lines of a text.
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 
+# The beginnings of messages that go on with a path or with a proxy's own words.
+_KNOWN_WORDS = re.compile(r"Tunnel connection failed: \d+|Could not find a suitable TLS CA certificate bundle")
+
 
 class LogFilter(logging.Filter):
     """Makes each log line one short line that does not show the API key."""
@@ -35,6 +39,9 @@ class LogFilter(logging.Filter):
         if record.name == METRICS_LOGGER:  # its lines have a form of their own and nothing of others
             return True
         record.msg, record.args = one_line(mask(record.getMessage(), self.secret), MAX_LINE), ()
+        if record.exc_info:  # a formatter would show the message of each error as it is
+            record.exc_text = mask(logging.Formatter().formatException(record.exc_info), self.secret)
+            record.exc_info = None
         return True
 
 
@@ -105,23 +112,25 @@ def connection_words(cause: BaseException) -> str:
     """Return why a connection failed, in words that hold nothing of what the other side sent."""
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"certificate verification failed ({cause.verify_message})"
-    if isinstance(cause, BodyTooLargeError | RemoteDisconnected | IncompleteRead | TimeoutError):
+    if isinstance(cause, BodyTooLargeError | RemoteDisconnected | IncompleteRead | TimeoutError | zlib.error):
         return str(cause) or "timed out"
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
-    return type(cause).__name__
+    known = _KNOWN_WORDS.match(str(cause))
+    return known[0] if known else type(cause).__name__
 
 
 def connection_advice(error: BaseException) -> str:
     """Return what a user can do about a failure that a retry does not help; "" if it is transient."""
     cause = root_cause(error)
+    words = connection_words(cause)
     if isinstance(cause, BodyTooLargeError):
         return "Set page_size to a smaller number."
-    if isinstance(cause, ssl.SSLCertVerificationError):
+    if isinstance(cause, ssl.SSLCertVerificationError) or words.endswith("certificate bundle"):
         return "Set the environment variable REQUESTS_CA_BUNDLE to a file with the certificate of the authority."
     if isinstance(error, InvalidSchema | InvalidProxyURL):
         return "Check the environment variables HTTPS_PROXY, HTTP_PROXY and ALL_PROXY; SOCKS needs the package PySocks."
-    if "407" in str(cause):
+    if words.endswith(": 407"):
         return status_advice(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, "", "")
     is_tls_error = isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)
     is_protocol_error = isinstance(cause, HTTPException) and not isinstance(cause, RemoteDisconnected | IncompleteRead)

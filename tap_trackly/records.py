@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -24,12 +23,22 @@ Convert = Callable[[Any], Any]
 
 # PostgreSQL stores no NUL character, and no target's UTF-8 can hold a lone surrogate.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-_STRUCTURED = (bool, list, dict)  # sent as JSON where a field holds text
 _MAX_INTEGER = 2**63 - 1
-_MAX_DIGITS = 1000
+_MAX_EXPONENT = 307  # of numbers that no target reads as Infinity
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 _INTEGER = Annotated[int, msgspec.Meta(ge=-_MAX_INTEGER - 1, le=_MAX_INTEGER)]
-_PLAIN_TYPES: dict[str, Any] = {"object": dict, "boolean": bool, "integer": _INTEGER, "string": str}
+# What is in objects. Deeper ones take the slow way; NaN and what targets read as Infinity do, too.
+_SCALAR: Any = None | bool | int | str | Annotated[float, msgspec.Meta(ge=-1e308, le=1e308)]
+_NESTED = _SCALAR
+for _ in range(4):
+    _NESTED = _SCALAR | list[_NESTED] | dict[str, _NESTED]  # type: ignore[valid-type]
+_PLAIN_TYPES: dict[str, Any] = {
+    "object": dict[str, _NESTED],  # type: ignore[valid-type]
+    "boolean": bool,
+    "integer": _INTEGER,
+    "string": str,
+}
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class UnfitValueError(ValueError):
@@ -196,8 +205,8 @@ def _text(value: Any) -> str:
     # Nearly every text takes this way, which is some times as fast as the search below.
     if type(value) is str and value.isascii() and "\x00" not in value:
         return value
-    if not isinstance(value, str):
-        value = json.dumps(value, default=str, ensure_ascii=False) if isinstance(value, _STRUCTURED) else str(value)
+    if isinstance(value, bool | list | dict):
+        value = _encode(_replace(value)).decode()
     return str(_clean(value))
 
 
@@ -207,7 +216,7 @@ def _number(value: Any) -> int | Decimal:
     except (InvalidOperation, ValueError):
         raise UnfitValueError("is not a number") from None
     # Decimal reads the underscores of Python's own numbers, too.
-    if not number.is_finite() or abs(number.adjusted()) > _MAX_DIGITS or (type(value) is str and "_" in value):
+    if not number.is_finite() or abs(number.adjusted()) > _MAX_EXPONENT or (type(value) is str and "_" in value):
         raise UnfitValueError("is not a number that a target can store")
     return value if type(value) is int else number
 

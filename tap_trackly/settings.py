@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
@@ -29,6 +30,8 @@ _EXPECTED = {
     "full_resend_hours": "a number of 0 or more",
     "request_timeout": "a number of more than 0 and up to 3600",
     "user_agent": "one line of printable ASCII",
+    "stream_maps": "an object as in https://sdk.meltano.com/en/latest/stream_maps.html",
+    "batch_config": "an object as in https://sdk.meltano.com/en/latest/batch.html",
 }
 
 Schema = Mapping[str, Any]
@@ -50,7 +53,7 @@ def read_environment(schema: Schema, environment: Mapping[str, str | None]) -> d
         if text is not None:
             try:
                 config[name] = _parse(text, setting.get("type", ()))
-            except (KeyError, ValueError):
+            except (KeyError, RecursionError, ValueError):
                 raise SettingsError(_invalid(name, schema)) from None
     return config
 
@@ -98,15 +101,17 @@ def check_config_file(name: str) -> None:
 
 
 def parse_file(file: IO[str] | None, option: str) -> Any:
-    """Return the JSON of the file of an option; None if the option was not used.
+    """Return the JSON object in the file of an option; None if the option was not used.
 
     Raises:
-        SettingsError: If it is not JSON.
+        SettingsError: If it is anything else.
     """
-    try:
-        return None if file is None else json.load(file)
-    except (RecursionError, ValueError):
-        raise SettingsError(f"Invalid {option} file: --{option} expects JSON.") from None
+    if file is None:
+        return None
+    with suppress(RecursionError, ValueError):
+        if isinstance(content := json.load(file), dict):
+            return content
+    raise SettingsError(f"Invalid {option} file: --{option} expects a JSON object.")
 
 
 def unknown_settings(names: Collection[str], schema: Schema) -> Iterator[str]:
@@ -193,13 +198,13 @@ def _parse(text: str, types: Collection[str]) -> Any:
     if "object" in types:
         return json.loads(text)
     if "array" in types:
-        return json.loads(text) if text.lstrip().startswith("[") else text.split(",")
+        return json.loads(text) if text.lstrip().startswith("[") else [*map(str.strip, text.split(","))]
     return text
 
 
 def _tidy(value: Any, types: Collection[str]) -> Any:
     value = value.strip() if isinstance(value, str) else value
-    if "number" not in types:
+    if "number" not in types or isinstance(value, bool):
         return value
     try:
         number = float(value)
@@ -217,7 +222,7 @@ def _invalid(name: str, schema: Schema) -> str:
     setting = schema["properties"].get(name, {})
     kind = next((kind for kind in _types(name, schema) if kind != "null"), "value")
     article = "an" if kind[0] in "aio" else "a"
-    limits = f" from {setting['minimum']} to {setting['maximum']}" if "maximum" in setting else ""
+    limits = f" from {setting['minimum']} to {setting['maximum']}" if {"minimum", "maximum"} <= setting.keys() else ""
     return f"Invalid setting {name}: expected {_EXPECTED.get(name, f'{article} {kind}{limits}')}."
 
 
@@ -235,9 +240,8 @@ def _is_web_address(value: str) -> bool:
         url.scheme in {"http", "https"}
         and bool(url.hostname)
         and "@" not in url.netloc
-        and not url.query + url.fragment
+        and not set("?# ") & set(value)
         and _is_header_text(value)
-        and " " not in value
     )
 
 

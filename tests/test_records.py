@@ -1,23 +1,221 @@
-"""Values made fit for any target."""
+"""Whatever the API sends, a record is valid against its schema and every target can store it."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator, FormatChecker
+from singer_sdk.contrib.msgspec import serialize_jsonl
 
-from tap_trackly.records import converters, fit, parse_time
-from tap_trackly.streams import OffersStream
+from tap_trackly.pagination import Page, parse_page
+from tap_trackly.records import RecordConverter, UnfitValueError, key_getter, parse_time
+from tap_trackly.tap import STREAMS
 
-FIT = converters(OffersStream.schema["properties"])
 REPLACED = "\ufffd"
+NAMES = [str(vars(stream)["name"]) for stream in STREAMS]
+SCHEMAS: dict[str, dict[str, Any]] = {vars(stream)["name"]: vars(stream)["schema"] for stream in STREAMS}
+KEYS: dict[str, tuple[str, ...]] = {vars(stream)["name"]: vars(stream)["primary_keys"] for stream in STREAMS}
+CONVERTERS = {name: RecordConverter(schema["properties"]) for name, schema in SCHEMAS.items()}
+OFFERS = CONVERTERS["offers"]
+CONTACT_KEY = key_getter(KEYS["contacts"], SCHEMAS["contacts"]["properties"])
+EXAMPLES = settings(max_examples=30, deadline=None)
+FORMATS = FormatChecker(formats=())
+VALIDATORS = {name: Draft202012Validator(schema, format_checker=FORMATS) for name, schema in SCHEMAS.items()}
 
 
-def fitted(**fields: Any) -> tuple[dict[str, Any], list[str]]:
-    record, replaced, unknown = fit(fields, FIT)
-    assert unknown == []
-    return record, replaced
+@FORMATS.checks("date-time")
+def _is_utc_time(value: Any) -> bool:
+    form = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?\+00:00"
+    return not isinstance(value, str) or re.fullmatch(form, value) is not None
+
+
+# JSON as it stands in an answer, with what Python's encoders would not write.
+TEXTS = st.one_of(
+    st.text(max_size=5).map(json.dumps),
+    st.text(max_size=5).map(lambda text: json.dumps(text, ensure_ascii=False)).filter(lambda text: text.isprintable()),
+    st.sampled_from([r'"\u0000"', r'"a\ud800"', r'"\udfff\ud83d"', r'"\ud83d\ude00"', '""', '"\u2028"', r'"\\u0000"']),
+)
+INTEGERS = (st.integers() | st.integers(-(2**64), 2**64) | st.sampled_from([2**63, 10**400, -(10**400)])).map(str)
+NUMBERS = st.one_of(
+    INTEGERS,
+    st.decimals(allow_nan=False, allow_infinity=False).map(str),
+    st.sampled_from(
+        ["1e307", "1e308", "-1e309", "0E+500", "1E-400", "1.0", "-0.0", "0.10", "123456789.123456789012345678"]
+    ),
+)
+OFFSETS = st.timedeltas(timedelta(hours=-23), timedelta(hours=23)).map(timezone)
+TIMES = st.one_of(
+    st.datetimes(timezones=st.none() | OFFSETS).map(lambda time: f'"{time.isoformat()}"'),
+    st.sampled_from(
+        ['"2025-01-01"', '"2025-01-01t00:00:00z"', '"0001-01-01T00:00:00+14:00"', '"9999-12-31T23:59:59-01:00"']
+    ),
+)
+OTHERS = st.sampled_from(
+    ["null", "true", "false", "NaN", "Infinity", "-Infinity", '"NaN"', '"5"', '"1_0"', '"true"', '"1e999"']
+)
+
+
+def _arrays(items: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.lists(items, max_size=3).map(lambda values: f"[{','.join(values)}]")
+
+
+def _object(pairs: Iterable[tuple[str, str]]) -> str:
+    return f"{{{','.join(f'{name}:{value}' for name, value in pairs)}}}"
+
+
+def _objects(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.dictionaries(TEXTS, values, max_size=3).map(lambda found: _object(found.items()))
+
+
+JSON = st.recursive(TEXTS | NUMBERS | TIMES | OTHERS, lambda inner: _arrays(inner) | _objects(inner), max_leaves=8)
+
+
+def _fitting(schema: Mapping[str, Any]) -> st.SearchStrategy[str]:
+    """Values of the type that the schema wants; whether they can be stored is another matter."""
+    if schema.get("format") == "date-time":
+        return TIMES
+    if "items" in schema:
+        return _arrays(_fitting(schema["items"]))
+    kinds = {
+        "object": _objects(NUMBERS | JSON),
+        "boolean": st.sampled_from(["true", "false"]),
+        "integer": INTEGERS | st.integers(0, 99).map(str),
+        "number": NUMBERS,
+        "string": TEXTS,
+    }
+    return next(kinds[kind] for kind in kinds if kind in schema["type"])
+
+
+def _pages(name: str, *, fit: bool) -> st.SearchStrategy[Page]:
+    fields = {}
+    for field, schema in SCHEMAS[name]["properties"].items():
+        fields[field] = _fitting(schema) if fit else _fitting(schema) | JSON | _arrays(JSON)
+        if "null" in schema["type"]:
+            fields[field] |= st.just("null")
+    keys = {field: fields.pop(field) for field in KEYS[name]}
+    records = st.fixed_dictionaries(keys, optional=fields if fit else {**fields, "colour": JSON})
+    return st.lists(records, min_size=1, max_size=2).map(lambda found: _page(name, found))
+
+
+def _page(name: str, records: list[dict[str, str]]) -> Page:
+    objects = ",".join(_object((json.dumps(field), value) for field, value in record.items()) for record in records)
+    pagination = {"page": 1, "per_page": 100, "total": len(records), "total_pages": 1}
+    body = f'{{"{name}":[{objects}],"pagination":{json.dumps(pagination)}}}'
+    return parse_page(body.encode(), name, 1)
+
+
+def _offers(**fields: str) -> Page:
+    return _page("offers", [fields])
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from _leaves(each)
+    else:
+        yield value
+
+
+def _refuse(constant: str) -> None:
+    raise AssertionError(constant)
+
+
+def assert_storable(name: str, record: dict[str, Any]) -> None:
+    """A target can read the record, finds all fields, and can store all values."""
+    text = serialize_jsonl(record).decode("utf-8")
+    VALIDATORS[name].validate(json.loads(text, parse_constant=_refuse, parse_float=Decimal))
+    assert record.keys() == SCHEMAS[name]["properties"].keys()
+    for leaf in _leaves(json.loads(text)):
+        assert leaf not in (float("inf"), -float("inf"))
+        assert not isinstance(leaf, str) or "\x00" not in leaf
+
+
+@pytest.mark.parametrize("name", NAMES)
+@EXAMPLES
+@given(data=st.data())
+def test_any_record_becomes_valid(name: str, data: st.DataObject) -> None:
+    page = data.draw(_pages(name, fit=False))
+    get_key = key_getter(KEYS[name], SCHEMAS[name]["properties"])
+    for record in page.records:
+        converted, replaced, unknown = CONVERTERS[name].convert(record)
+        assert set(unknown) == record.keys() - SCHEMAS[name]["properties"].keys()
+        assert replaced.keys() <= record.keys()
+        try:
+            key = get_key(record)
+        except ValueError:
+            continue  # a key that is not valid fails the run
+        assert key == tuple(converted[name] for name in KEYS[name])
+        assert_storable(name, converted)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@EXAMPLES
+@given(data=st.data())
+def test_a_page_that_conforms_needs_no_conversion(name: str, data: st.DataObject) -> None:
+    page = data.draw(_pages(name, fit=True))
+    converter = CONVERTERS[name]
+    if not converter.conforms(page):
+        return
+    for record in page.records:
+        converted, replaced, _ = converter.convert(record)
+        try:
+            completed = converter.complete(record)
+        except UnfitValueError:
+            assert replaced
+        else:
+            assert (repr(completed), replaced) == (repr(converted), {})
+            assert_storable(name, completed)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"id": '"1"', "name": "null", "payout": "2.50", "updated_at": '"2025-01-01T00:00:00Z"', "filter_bots": "true"},
+        {"metadata": '{"geo": ["US", {"rate": 0.10, "cap": null}], "big": 18446744073709551616}'},
+        {"payout": '"free"', "updated_at": '"soon"'},
+    ],
+)
+def test_an_ordinary_page_conforms(fields: dict[str, str]) -> None:
+    assert OFFERS.conforms(_offers(**fields))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"id": "5"},
+        {"id": "null"},
+        {"name": r'"\u0000"'},
+        {"name": r'"\ud800"'},
+        {"filter_bots": "1"},
+        {"metadata": "[]"},
+        {"metadata": '{"rate": NaN}'},
+        {"metadata": '{"rates": [1e309]}'},
+        {"metadata": '{"a": ' * 9 + "1" + "}" * 9},
+        {"colour": '"red"'},
+    ],
+)
+def test_a_page_with_other_values_does_not_conform(fields: dict[str, str]) -> None:
+    assert not OFFERS.conforms(_offers(**fields))
+
+
+def converted(**fields: Any) -> Any:
+    """Return what is sent for the one field that is given, and what was wrong with it."""
+    record, replaced, unknown = OFFERS.convert(fields)
+    assert not unknown
+    (name,) = fields
+    return record[name], replaced.get(name, "")
 
 
 @pytest.mark.parametrize(
@@ -33,22 +231,28 @@ def fitted(**fields: Any) -> tuple[dict[str, Any], list[str]]:
         (" 2025-11-01T14:30:00Z\n", "2025-11-01T14:30:00+00:00"),
     ],
 )
-def test_times_leave_in_utc(given: str, sent: str) -> None:
-    assert fitted(created_at=given) == ({"created_at": sent}, [])
+def test_times_are_emitted_in_utc(given: str, sent: str) -> None:
+    assert converted(created_at=given) == (sent, "")
 
 
 @pytest.mark.parametrize(
-    "given", ["", "soon", "2025-13-01", 1734253920, True, ["2025-11-01"], "0001-01-01T00:00:00+14:00"]
+    "given",
+    ["", "soon", "2025-13-01", 1734253920, True, ["2025-11-01"], "0001-01-01T00:00:00+14:00", "2025-01-01\udc00"],
 )
-def test_what_is_no_time_becomes_null_with_a_warning(given: Any) -> None:
-    assert fitted(updated_at=given) == ({"updated_at": None}, ["field 'updated_at' is no time, sent as null"])
+def test_what_is_not_a_time_is_null(given: Any) -> None:
+    assert converted(updated_at=given) == (None, "is not a valid time, sent as null")
 
 
-def test_canonical_times_sort_as_text() -> None:
+def test_emitted_times_sort_as_text() -> None:
     times = ["2025-01-01T00:00:00Z", "2025-01-01T00:00:00.000001", "2025-01-01T01:00:00.5+01:00", "2025-01-01T00:00:01"]
-    canonical = [parse_time(time).isoformat() for time in times]
-    assert canonical == sorted(canonical, key=parse_time)
-    assert sorted(canonical) == canonical
+    emitted = [parse_time(time).isoformat() for time in times]
+    assert sorted(emitted) == emitted == sorted(emitted, key=parse_time)
+
+
+@pytest.mark.parametrize("given", [None, 5, b"2025-01-01", "soon", "9999-12-31T23:59:59-01:00"])
+def test_parse_time_refuses_with_value_error(given: Any) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_time(given)
 
 
 @pytest.mark.parametrize(
@@ -59,92 +263,116 @@ def test_canonical_times_sort_as_text() -> None:
         ("2.50", "2.50"),
         (" 2.5 ", "2.5"),
         (3, "3"),
+        (2**70, str(2**70)),
         ("-0.01", "-0.01"),
     ],
 )
 def test_money_keeps_every_digit(given: Any, sent: str) -> None:
-    record, replaced = fitted(payout=given)
-    assert (str(record["payout"]), replaced) == (sent, [])
+    payout, reason = converted(payout=given)
+    assert (str(payout), reason) == (sent, "")
 
 
 @pytest.mark.parametrize(
-    "given", ["", "free", "1_000", "NaN", "Infinity", float("nan"), float("inf"), True, {}, [1], "1e9999999"]
+    "given",
+    ["", "free", "1_000", "NaN", "sNaN", "Infinity", float("nan"), float("inf"), True, {}, [1], "1e9999999", 10**400],
 )
-def test_a_payout_that_is_no_number_becomes_null_with_a_warning(given: Any) -> None:
-    record, replaced = fitted(payout=given)
-    assert record == {"payout": None}
-    assert len(replaced) == 1
-    assert replaced[0].startswith("field 'payout' is no ")
+def test_a_payout_that_is_not_a_number_is_null(given: Any) -> None:
+    payout, reason = converted(payout=given)
+    assert payout is None
+    assert reason.startswith("is not a number")
 
 
 @pytest.mark.parametrize(
     "given,sent", [(True, True), (False, False), ("false", False), ("TRUE", True), (0, False), (1, True), ("0", False)]
 )
 def test_booleans(given: Any, sent: bool) -> None:  # noqa: FBT001
-    record, replaced = fitted(filter_bots=given)
-    assert record["filter_bots"] is sent
-    assert not replaced
+    assert converted(filter_bots=given) == (sent, "")
 
 
-def test_what_is_no_boolean_becomes_null_with_a_warning() -> None:
-    assert fitted(filter_bots="maybe") == (
-        {"filter_bots": None},
-        ["field 'filter_bots' is neither true nor false, sent as null"],
-    )
+def test_what_is_not_a_boolean_is_null() -> None:
+    assert converted(filter_bots="maybe") == (None, "is not true or false, sent as null")
 
 
 @pytest.mark.parametrize(
-    "given,sent", [(4521, "4521"), (Decimal("4.50"), "4.50"), (True, "true"), ({"é": [1]}, '{"é": [1]}')]
+    "given,sent",
+    [
+        (4521, "4521"),
+        (Decimal("4.50"), "4.50"),
+        (True, "true"),
+        ({"é": [1, Decimal("2.50"), None]}, '{"é":[1,2.50,null]}'),
+        (["a\x00", float("nan")], f'["a{REPLACED}",null]'),
+    ],
 )
 def test_text_fields_hold_text(given: Any, sent: str) -> None:
-    assert fitted(id=given) == ({"id": sent}, [])
+    assert converted(name=given) == (sent, "")
+
+
+def test_a_text_field_does_not_hold_nan() -> None:
+    assert converted(name=float("nan")) == (None, "holds what a target cannot store, sent as null")
 
 
 @pytest.mark.parametrize("given", ["a\x00b", "a\udfffb"])
-def test_what_no_target_can_store_is_replaced_with_a_warning(given: str) -> None:
-    assert fitted(name=given, metadata={given: [{"deep": given}]}) == (
-        {"name": f"a{REPLACED}b", "metadata": {f"a{REPLACED}b": [{"deep": f"a{REPLACED}b"}]}},
-        [
-            "field 'name' held what no target can store, replaced",
-            "field 'metadata' held what no target can store, replaced",
-        ],
+def test_characters_that_no_target_can_store_are_replaced(given: str) -> None:
+    reason = "holds what a target cannot store, replaced"
+    assert converted(name=given) == (f"a{REPLACED}b", reason)
+    assert converted(metadata={given: [{"deep": given}]}) == (
+        {f"a{REPLACED}b": [{"deep": f"a{REPLACED}b"}]},
+        reason,
     )
 
 
 def test_metadata_keeps_what_it_holds() -> None:
     metadata = {"text": "ß", "number": Decimal("0.10"), "list": [1, None, True], "deep": {"": {}}}
-    assert fitted(metadata=metadata) == ({"metadata": metadata}, [])
+    assert converted(metadata=metadata) == (metadata, "")
 
 
-def test_numbers_in_metadata_that_json_does_not_know_become_null() -> None:
-    record, replaced = fitted(metadata={"rate": float("nan")})
-    assert record == {"metadata": {"rate": None}}
-    assert len(replaced) == 1
+@pytest.mark.parametrize("given", [float("nan"), float("-inf"), Decimal("1e309")])
+def test_numbers_in_metadata_that_json_does_not_have_are_null(given: Any) -> None:
+    assert converted(metadata={"rate": given}) == ({"rate": None}, "holds what a target cannot store, replaced")
 
 
-def test_metadata_that_is_no_object_becomes_null_with_a_warning() -> None:
-    assert fitted(metadata=["geo"]) == ({"metadata": None}, ["field 'metadata' is no object, sent as null"])
+def test_metadata_that_is_not_an_object_is_null() -> None:
+    assert converted(metadata=["geo"]) == (None, "is not an object, sent as null")
 
 
-def test_nulls_stay_and_absent_fields_stay_absent() -> None:
-    assert fitted(id=None, payout=None, created_at=None, metadata=None) == (
-        {"id": None, "payout": None, "created_at": None, "metadata": None},
-        [],
-    )
+def test_missing_fields_are_null() -> None:
+    record, replaced, unknown = OFFERS.convert({"id": "1", "colour": "red"})
+    assert record == {**dict.fromkeys(SCHEMAS["offers"]["properties"]), "id": "1"}
+    assert (replaced, unknown) == ({}, ["colour"])
+    assert OFFERS.complete({"id": "1"}) == record
 
 
-def test_arrays_and_whole_numbers_are_converted_item_by_item() -> None:
-    schema = {
-        "lists": {"type": ["array"], "items": {"type": ["integer"]}},
-        "names": {"type": ["array"], "items": {"type": ["string"]}},
-    }
-    record, replaced, _ = fit({"lists": ["7", 8, None], "names": ["a\x00", 5]}, converters(schema))
-    assert record == {"lists": [7, 8, None], "names": [f"a{REPLACED}", "5"]}
-    assert replaced == ["field 'names' held what no target can store, replaced"]
-    record, replaced, _ = fit({"lists": [1.5, Decimal("1E+30")], "names": "a"}, converters(schema))
-    assert record == {"lists": [None, None], "names": None}
-    assert len(replaced) == 2
+@pytest.mark.parametrize(
+    "given,sent,reason",
+    [
+        (["7", 8], [7, 8], ""),
+        ([7, None], [7], "has an item that is null, replaced"),
+        ([1.5, 8], [8], "has an item that is not an integer of 64 bits, replaced"),
+        ("7", None, "is not an array, sent as null"),
+    ],
+)
+def test_items_that_are_not_valid_are_left_out(given: Any, sent: Any, reason: str) -> None:
+    converter = RecordConverter({"lists": {"type": ["array", "null"], "items": {"type": ["integer"]}}})
+    record, replaced, _ = converter.convert({"lists": given})
+    assert (record["lists"], replaced.get("lists", "")) == (sent, reason)
 
 
-def test_unknown_fields_are_left_out_and_named() -> None:
-    assert fit({"id": "1", "colour": "red"}, FIT) == ({"id": "1"}, [], ["colour"])
+@pytest.mark.parametrize(
+    "given", ["lst_3", Decimal("1.5"), None, "", True, [], {}, float("nan"), 2**63, "1_0", "1e999"]
+)
+def test_a_key_that_is_not_an_integer_is_refused(given: Any) -> None:
+    with pytest.raises(ValueError, match=r"^field 'list_id' "):
+        CONTACT_KEY({"list_id": given, "phone_number": "+1"})
+
+
+@pytest.mark.parametrize("given", [None, "", float("nan")])
+def test_a_key_that_is_not_text_is_refused(given: Any) -> None:
+    with pytest.raises(ValueError, match=r"^field 'phone_number' "):
+        CONTACT_KEY({"list_id": 1, "phone_number": given})
+    with pytest.raises(ValueError, match=r"^field 'phone_number' is missing or empty"):
+        CONTACT_KEY({"list_id": 1})
+
+
+@pytest.mark.parametrize("given", [2**63 - 1, -(2**63), str(2**63 - 1), Decimal(2**63 - 1), Decimal("7.0")])
+def test_integer_keys_have_64_bits(given: Any) -> None:
+    assert CONTACT_KEY({"list_id": given, "phone_number": 12}) == (int(given), "12")

@@ -1,29 +1,44 @@
-"""What a user gets who passes settings or a state that cannot work."""
+"""What a user gets who passes settings, a state or a catalog that cannot work."""
 
 from __future__ import annotations
 
-import json
 import sys
+from copy import deepcopy
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tap_trackly.settings import (
+    SettingsError,
+    check,
+    check_catalog,
+    check_config_file,
+    check_state,
+    names_in_environment,
+    parse_file,
+    read_environment,
+    unknown_settings,
+)
+from tap_trackly.tap import TapTrackly
 from tests.conftest import Trackly
-from tests.tap import Run, run_tap, selecting
+from tests.tap import run_tap, selecting
 
 SECRET = "trk_5ecret0f4nAcc0unt"  # noqa: S105
-UNREACHABLE = "http://127.0.0.1:9/api/v2"
+SCHEMA = deepcopy(TapTrackly.config_jsonschema)
+TapTrackly.append_builtin_config(SCHEMA)
+REPLICATION_KEYS = {"offers": "updated_at", "lists": None}
 
 
-def assert_one_line(run: Run, *words: str) -> None:
-    """A failed run said one thing, with these words, and nothing of the key."""
-    assert run.status == 1
-    assert run.stdout == ""
-    assert "Traceback" not in run.log
-    assert SECRET[:8] not in run.log
-    (line,) = run.lines("ERROR")
-    for word in words:
-        assert word in line
+def refused(**settings: Any) -> str:
+    """Return the words in which settings are refused, which do not show the key."""
+    with pytest.raises(SettingsError) as error:
+        check({"api_key": SECRET, **settings}, SCHEMA)
+    words = str(error.value)
+    assert SECRET[:8] not in words
+    assert "\n" not in words
+    return words
 
 
 @pytest.mark.parametrize(
@@ -33,81 +48,172 @@ def assert_one_line(run: Run, *words: str) -> None:
         " ",
         "\n\t",
         f"{SECRET}\nX-Other: 1",
-        f"{SECRET}\r",
         f"{SECRET}\rx",
         f"ключ{SECRET}",
         f"{SECRET}☃",
         [SECRET],
         {SECRET: 1},
+        735194682,
+        10**400,
+        True,
     ],
 )
 def test_a_key_that_no_header_can_hold(key: Any) -> None:
-    run = run_tap({"api_key": key, "api_url": UNREACHABLE, "max_retries": 0})
-    if key == f"{SECRET}\r":
-        assert "api_key" not in run.log, "white space around the key is stripped"
-        return
-    assert_one_line(run, "api_key", "Settings > API Keys")
+    words = refused(api_key=key)
+    assert words.startswith("Invalid setting api_key: expected the key from Settings > API Keys")
+    assert "7351" not in words
 
 
 @pytest.mark.parametrize("config", [{}, {"api_key": None}])
 def test_a_missing_key(config: dict[str, Any]) -> None:
-    assert_one_line(run_tap({"api_url": UNREACHABLE, **config}), "api_key", "Settings > API Keys")
+    with pytest.raises(SettingsError, match=r"^Missing setting api_key: expected the key from Settings > API Keys"):
+        check(config, SCHEMA)
 
 
-def test_a_number_as_a_key_is_not_shown() -> None:
-    run = run_tap({"api_key": 735194682, "api_url": UNREACHABLE})
-    assert_one_line(run, "api_key")
-    assert "7351" not in run.log
+WEB_ADDRESS = "begins with http or https"
+HUGE = 10**400
 
 
 @pytest.mark.parametrize(
-    "setting,value,words",
+    "name,value,words",
     [
-        ("api_url", "", "http or https"),
-        ("api_url", "app.tracklysms.com/api/v2", "http or https"),
-        ("api_url", "//app.tracklysms.com", "http or https"),
-        ("api_url", "ftp://app.tracklysms.com", "http or https"),
-        ("api_url", "https://", "http or https"),
-        ("api_url", "https:///api/v2", "http or https"),
-        ("api_url", "https://host:port/", "http or https"),
-        ("api_url", "https://user:password@host/", "http or https"),
-        ("api_url", "https://host/?page=1", "http or https"),
-        ("page_size", 0, "from 1 to 100"),
-        ("page_size", 101, "from 1 to 100"),
-        ("page_size", "x", "from 1 to 100"),
-        ("offer_statuses", [], "active, paused, archived"),
-        ("offer_statuses", ["deleted"], "active, paused, archived"),
-        ("offer_statuses", "active", "active, paused, archived"),
-        ("start_date", "soon", "ISO 8601"),
-        ("start_date", "2025-02-30", "ISO 8601"),
-        ("start_date", "", "ISO 8601"),
-        ("full_resend_hours", -1, "0 or more"),
-        ("full_resend_hours", "inf", "0 or more"),
-        ("full_resend_hours", "nan", "0 or more"),
-        ("request_timeout", "nan", "more than 0"),
-        ("concurrency", 0, "from 1 to 32"),
-        ("concurrency", 33, "from 1 to 32"),
-        ("request_timeout", 0, "more than 0"),
-        ("max_retries", -1, "from 0"),
-        ("user_agent", "a\nb", "one line"),
+        *(
+            ("api_url", value, WEB_ADDRESS)
+            for value in [
+                "",
+                "app.tracklysms.com/api/v2",
+                "//app.tracklysms.com",
+                "ftp://app.tracklysms.com",
+                "https://",
+                "https:///api/v2",
+                "https://host:port/",
+                "https://host:99999/",
+                "https://[::1/",
+                "https://user:password@host/",
+                "https://host/?page=1",
+                "https://host/?",
+                "https://host/#top",
+                "https://host/a b",
+                "https://ho\nst/",
+                "https://höst/",
+                5,
+            ]
+        ),
+        *(("page_size", value, "an integer from 1 to 100") for value in [0, 101, "x", 1.5, True, HUGE, float("nan")]),
+        *(("concurrency", value, "an integer from 1 to 32") for value in [0, 33, HUGE]),
+        *(("max_retries", value, "an integer from 0 to 100") for value in [-1, 101, HUGE]),
+        *(
+            ("offer_statuses", value, "an array of one or more of active, paused, archived")
+            for value in [[], ["deleted"], [None], "active"]
+        ),
+        *(("start_date", value, "an ISO 8601 date or time") for value in ["soon", "2025-02-30", "", 20250101]),
+        *(
+            ("full_resend_hours", value, "a number of 0 or more")
+            for value in [-1, "-1", "inf", "nan", "x", "", True, [], HUGE]
+        ),
+        *(
+            ("request_timeout", value, "a number of more than 0 and up to 3600")
+            for value in [0, -1, 3601, "nan", float("inf"), HUGE]
+        ),
+        ("fail_if_incomplete", "maybe", "a boolean"),
+        *(("user_agent", value, "one line of printable ASCII") for value in ["a\nb", "", "☃"]),
+        ("stream_maps", {"offers": 5}, "stream_maps.html"),
+        ("batch_config", {"encoding": {"format": "csv"}}, "batch.html"),
+        ("flattening_max_depth", "1", "an integer"),
     ],
 )
-def test_a_setting_that_cannot_be_used(setting: str, value: Any, words: str) -> None:
-    run = run_tap({"api_key": SECRET, "api_url": UNREACHABLE, setting: value})
-    assert_one_line(run, f"Setting {setting} ", words)
+def test_an_invalid_setting(name: str, value: Any, words: str) -> None:
+    message = refused(**{name: value})
+    assert message.startswith(f"Invalid setting {name}: expected ")
+    assert words in message
 
 
-@pytest.mark.parametrize("option", ["--test", "--test=schema"])
-def test_the_test_option_refuses_settings_in_the_same_words(option: str) -> None:
-    assert_one_line(run_tap({"api_key": SECRET, "page_size": 0}, option), "Setting page_size ")
+def test_flattening_needs_a_depth() -> None:
+    assert refused(flattening_enabled=True) == ("Missing setting flattening_max_depth: flattening_enabled needs it.")
 
 
 @pytest.mark.parametrize(
-    "setting,value", [("page_size", "x"), ("page_size", "0"), ("offer_statuses", ""), ("batch_config", "{")]
+    "name,value,checked",
+    [
+        ("api_key", f" {SECRET}\r\n", SECRET),
+        ("api_url", "https://host:8443/api/v2/ ", "https://host:8443/api/v2/"),
+        ("api_url", "http://[::1]:80", "http://[::1]:80"),
+        ("start_date", "2025-01-01", "2025-01-01T00:00:00+00:00"),
+        ("start_date", "2025-01-01t12:00:00z", "2025-01-01T12:00:00+00:00"),
+        ("start_date", "2025-01-01T12:00:00+02:00", "2025-01-01T10:00:00+00:00"),
+        ("full_resend_hours", "0.5", 0.5),
+        ("request_timeout", 3600, 3600.0),
+        ("page_size", None, None),
+        ("full_resend_hours", None, 24),
+        ("offer_statuses", None, ["active", "paused", "archived"]),
+        ("concurrency", 32, 32),
+    ],
 )
-def test_a_setting_of_the_environment_that_cannot_be_used(setting: str, value: str) -> None:
-    variables = {"TAP_TRACKLY_API_KEY": SECRET, f"TAP_TRACKLY_{setting.upper()}": value}
-    assert_one_line(run_tap(None, "--config=ENV", variables=variables), f"Setting {setting} ")
+def test_a_valid_setting(name: str, value: Any, checked: Any) -> None:
+    assert check({"api_key": SECRET, name: value}, SCHEMA).get(name) == checked
+
+
+def test_defaults_are_filled_in() -> None:
+    defaults = {name: each["default"] for name, each in SCHEMA["properties"].items() if "default" in each}
+    assert check({"api_key": SECRET}, SCHEMA) == {"api_key": SECRET, **defaults}
+
+
+@pytest.mark.parametrize(
+    "name,value",
+    [
+        ("page_size", "x"),
+        ("page_size", ""),
+        ("page_size", "9" * 5000),
+        ("offer_statuses", "["),
+        ("batch_config", "{"),
+        ("stream_maps", '{"a":' * 100_000),
+        ("fail_if_incomplete", "maybe"),
+    ],
+)
+def test_an_environment_variable_of_another_type(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^Invalid setting {name}: expected ") as error:
+        read_environment(SCHEMA, {f"TAP_TRACKLY_{name.upper()}": value})
+    assert len(str(error.value)) < 200
+
+
+@pytest.mark.parametrize(
+    "name,text,value",
+    [
+        ("api_key", f" {SECRET}", f" {SECRET}"),
+        ("page_size", " 7 ", 7),
+        ("full_resend_hours", "0.5", "0.5"),
+        ("offer_statuses", "active, paused", ["active", "paused"]),
+        ("offer_statuses", ' ["archived"]', ["archived"]),
+        ("fail_if_incomplete", "Yes", True),
+        ("fail_if_incomplete", "0", False),
+        ("stream_maps", '{"offers": null}', {"offers": None}),
+    ],
+)
+def test_settings_in_the_environment(name: str, text: str, value: Any) -> None:
+    environment = {f"TAP_TRACKLY_{name.upper()}": text, "TAP_TRACKLY_PAGE": "1", "PAGE_SIZE": "2", "EMPTY": None}
+    assert read_environment(SCHEMA, environment) == {name: value}
+
+
+@pytest.mark.parametrize(
+    "name,hint",
+    [
+        ("pagesize", " Did you mean page_size?"),
+        ("api_ulr", " Did you mean api_url?"),
+        ("apikey", " Did you mean api_key?"),
+        ("zzz", ""),
+    ],
+)
+def test_an_unknown_setting(name: str, hint: str) -> None:
+    assert [*unknown_settings(["api_key", name], SCHEMA)] == [f"Unknown setting {name} is ignored.{hint}"]
+
+
+def test_unknown_settings_in_the_environment() -> None:
+    variables = ["HOME", "TAP_TRACKLY_PAGESIZE", "TAP_TRACKLY_LOGLEVEL", "TAP_TRACKLY__SELECT", "TAP_TRACKLY_API_KEY"]
+    names = names_in_environment(variables)
+    assert [*unknown_settings(names, SCHEMA)] == ["Unknown setting pagesize is ignored. Did you mean page_size?"]
+
+
+STATE = {"bookmarks": {"offers": {"replication_key": "updated_at", "replication_key_value": "2025-01-01"}}}
 
 
 @pytest.mark.parametrize(
@@ -115,31 +221,136 @@ def test_a_setting_of_the_environment_that_cannot_be_used(setting: str, value: s
     [
         [],
         None,
+        {"offers": {}},
         {"bookmarks": []},
+        {"bookmarks": None},
         {"bookmarks": {"offers": "2025-01-01"}},
+        {"bookmarks": {"offers": None}},
         {"bookmarks": {"offers": {"replication_key": "updated_at", "replication_key_value": "soon"}}},
+        {"bookmarks": {"offers": {"replication_key": "updated_at", "replication_key_value": HUGE}}},
+        {"type": "STATE", "value": STATE},
+        {"singer_state": STATE},
+        {"completed": {"singer_state": STATE}},
+        {"bookmarks": {"orders": {"replication_key_value": "2025-01-01"}}},
     ],
 )
-def test_a_state_that_cannot_be_read(state: Any, tmp_path: Any) -> None:
-    file = tmp_path / "state.json"
-    file.write_text(json.dumps(state))
-    assert_one_line(run_tap({"api_key": SECRET, "api_url": UNREACHABLE}, "--state", str(file)), "--state", "bookmarks")
+def test_a_state_that_is_not_one_of_this_tap(state: Any) -> None:
+    with pytest.raises(SettingsError, match=r'^Invalid state file: .*STATE message of this tap.*{"bookmarks": '):
+        check_state(state, REPLICATION_KEYS)
 
 
-@pytest.mark.parametrize("config", ['{"api_key": "%s"}' % SECRET, f"api_key={SECRET}"])  # noqa: UP031
-def test_a_config_in_place_of_its_file_is_not_shown(config: str) -> None:
-    assert_one_line(run_tap(None, "--config", config), "--config takes the name of a file")
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        {"bookmarks": {}},
+        STATE,
+        {"bookmarks": {"lists": {}}},
+        {"bookmarks": {"offers": {"replication_key_value": None}, "retired": {}}},
+    ],
+)
+def test_a_state_of_this_tap(state: Any) -> None:
+    check_state(state, REPLICATION_KEYS)
 
 
-@pytest.mark.parametrize("text", ["", "{", "not json"])
-@pytest.mark.parametrize("option", ["--state", "--config", "--catalog"])
-def test_files_that_hold_no_json(option: str, text: str, tmp_path: Any) -> None:
-    file = tmp_path / "file.json"
+ENTRY: dict[str, Any] = {
+    "tap_stream_id": "offers",
+    "stream": "offers",
+    "schema": {"properties": {}},
+    "metadata": [{"breadcrumb": [], "metadata": {}}],
+}
+
+
+@pytest.mark.parametrize(
+    "catalog",
+    [
+        [],
+        None,
+        {},
+        {"streams": None},
+        {"streams": ["offers"]},
+        *({"streams": [{**ENTRY, name: None}]} for name in ("tap_stream_id", "schema", "metadata")),
+        *({"streams": [{key: ENTRY[key] for key in ENTRY if key != name}]} for name in ENTRY if name != "stream"),
+        {"streams": [{**ENTRY, "schema": {"properties": []}}]},
+        {"streams": [{**ENTRY, "metadata": [None]}]},
+        {"streams": [{**ENTRY, "metadata": [{"metadata": {}}]}]},
+        {"streams": [{**ENTRY, "metadata": [{"breadcrumb": []}]}]},
+    ],
+)
+def test_a_catalog_that_was_not_discovered(catalog: Any) -> None:
+    with pytest.raises(SettingsError, match=r"^Invalid catalog file: --catalog expects what --discover prints"):
+        check_catalog(catalog, REPLICATION_KEYS)
+
+
+@pytest.mark.parametrize("stream,expected", [("offers", "updated_at"), ("lists", "none")])
+def test_another_replication_key_is_refused(stream: str, expected: str) -> None:
+    entry = {**ENTRY, "tap_stream_id": stream}
+    by_metadata = {**entry, "metadata": [{"breadcrumb": [], "metadata": {"replication-key": "created_at"}}]}
+    for changed in ({**entry, "replication_key": "created_at"}, by_metadata):
+        with pytest.raises(SettingsError, match=rf"the replication key of stream '{stream}' is {expected}\.$"):
+            check_catalog({"streams": [changed]}, REPLICATION_KEYS)
+
+
+def test_a_catalog_of_this_tap() -> None:
+    check_catalog({"streams": []}, REPLICATION_KEYS)
+    check_catalog({"streams": [{key: ENTRY[key] for key in ENTRY if key != "stream"}]}, REPLICATION_KEYS)
+    check_catalog({"streams": [{**ENTRY, "replication_key": "updated_at"}]}, REPLICATION_KEYS)
+    check_catalog({"streams": [{**ENTRY, "tap_stream_id": "other", "replication_key": "id"}]}, REPLICATION_KEYS)
+
+
+@pytest.mark.parametrize("text", ["", "{", "not json", "null", "[]", '"x"', "[" * 100_000])
+def test_files_without_a_json_object(text: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"^Invalid state file: --state expects a JSON object\.$"):
+        parse_file(StringIO(text), "state")
+    file = tmp_path / "config.json"
     file.write_text(text)
-    assert_one_line(run_tap({"api_key": SECRET, "api_url": UNREACHABLE}, option, str(file)), option)
+    with pytest.raises(SettingsError, match=r"^--config takes the name of a file with a JSON object") as error:
+        check_config_file(str(file))
+    assert str(file) in str(error.value)
+    assert "not json" not in str(error.value)
 
 
-def test_settings_from_the_environment(trackly: Trackly) -> None:
+def test_files_with_a_json_object(tmp_path: Path) -> None:
+    assert parse_file(None, "state") is None
+    assert parse_file(StringIO('{"a": 1}'), "state") == {"a": 1}
+    file = tmp_path / "config.json"
+    file.write_text("{}")
+    check_config_file(str(file))
+
+
+@pytest.mark.parametrize(
+    "name,reason",
+    [
+        ("missing.json", "missing.json cannot be read: No such file or directory"),
+        (".", ". cannot be read: Is a directory"),
+        ("nul\0", "cannot be read"),
+    ],
+)
+def test_a_config_file_that_cannot_be_read(name: str, reason: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        check_config_file(name)
+    assert reason in str(error.value)
+
+
+@pytest.mark.parametrize("config", [f'{{"api_key": "{SECRET}"}}', f"api_key={SECRET}", SECRET, f"'{SECRET}'"])
+def test_a_config_in_place_of_its_file_is_not_shown(config: str) -> None:
+    with pytest.raises(SettingsError, match=r"this value cannot be read") as error:
+        check_config_file(config)
+    assert SECRET[:8] not in str(error.value)
+
+
+def test_an_invalid_setting_is_one_line() -> None:
+    run = run_tap({"api_key": SECRET, "page_size": 0, "pagesize": 7})
+    assert (run.status, run.stdout) == (1, "")
+    assert SECRET[:8] not in run.log
+    assert "Traceback" not in run.log
+    (line,) = run.lines("ERROR")
+    assert line.endswith("Invalid setting page_size: expected an integer from 1 to 100.")
+    (line,) = run.lines("WARNING")
+    assert line.endswith("Unknown setting pagesize is ignored. Did you mean page_size?")
+
+
+def test_all_settings_from_the_environment(trackly: Trackly) -> None:
     settings = trackly.config()
     variables = {
         "TAP_TRACKLY_API_KEY": f" {settings['api_key']}\n",
@@ -148,22 +359,20 @@ def test_settings_from_the_environment(trackly: Trackly) -> None:
         "TAP_TRACKLY_FULL_RESEND_HOURS": "0.5",
         "TAP_TRACKLY_OFFER_STATUSES": '["archived"]',
         "TAP_TRACKLY_START_DATE": "2025-01-01",
+        "TAP_TRACKLY_FAIL_IF_INCOMPLETE": "true",
     }
     run = run_tap(None, "--config=ENV", catalog=selecting("offers"), variables=variables)
     assert run.status == 0, run.log
     assert {record["status"] for record in run.records} == {"archived"}
 
 
-def test_a_trailing_slash_and_white_space_around_text_are_fine(trackly: Trackly) -> None:
+def test_white_space_a_trailing_slash_and_nulls_are_fine(trackly: Trackly) -> None:
     settings = trackly.config()
-    run = run_tap({"api_key": f"\t{settings['api_key']}\r\n", "api_url": f"{settings['api_url']}/ "})
-    assert (run.status, len(run.records)) == (0, 25)
-
-
-def test_a_null_is_a_setting_that_is_not_set(trackly: Trackly) -> None:
-    assert len(trackly.sync(page_size=None, start_date=None).records) == 25
-
-
-def test_it_runs_as_a_module(trackly: Trackly) -> None:
-    run = run_tap(trackly.config(), command=[sys.executable, "-m", "tap_trackly"])
-    assert (run.status, len(run.records)) == (0, 25)
+    config = {
+        "api_key": f"\t{settings['api_key']}\r\n",
+        "api_url": f"{settings['api_url']}/ ",
+        "page_size": None,
+        "start_date": None,
+    }
+    run = run_tap(config, command=[sys.executable, "-m", "tap_trackly"])
+    assert (run.status, len(run.records)) == (0, 25), run.log
