@@ -37,7 +37,7 @@ from urllib3.exceptions import HTTPError
 from tap_trackly import errors, incremental
 from tap_trackly.pagination import Page, PageError, TracklyPaginator, parse_page
 from tap_trackly.prefetch import AHEAD_PER_WORKER, Prefetch, Throttle
-from tap_trackly.records import RecordConverter, UnfitValueError, key_getter
+from tap_trackly.records import RecordConverter, key_getter
 from tap_trackly.summary import StreamSummary
 from tap_trackly.transport import LimitedAdapter
 from tap_trackly.verified_read import Listing, RecordError, VerifiedRead
@@ -245,7 +245,7 @@ class TracklyStream(RESTStream[int]):
         if self._conforms:
             try:
                 return self._converter.complete(row)
-            except UnfitValueError:
+            except ValueError:
                 pass
         record, replaced, unknown = self._converter.convert(row)
         for name, reason in replaced.items():

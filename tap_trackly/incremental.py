@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from tap_trackly.records import parse_time
+from tap_trackly.records import parse_time, utc_text
 
 # What changes during a run may be missed by it, so the bookmark never advances past the start of the run,
 # by the clock of this machine, which may be this much ahead of the server's.
@@ -56,7 +56,7 @@ def thresholds(
     is_in_future = value is not None and parse_time(value) > now
     if resend_reason or is_in_future or bookmark is None:
         return Thresholds(start_date, start_date, resend_reason, is_in_future)
-    return Thresholds(utc_text(bookmark), start_date)
+    return Thresholds(utc_text(bookmark.isoformat()), start_date)
 
 
 def should_emit(updated_at: Any, threshold: str | None) -> bool:
@@ -64,7 +64,7 @@ def should_emit(updated_at: Any, threshold: str | None) -> bool:
     if threshold is None:
         return True
     try:
-        return parse_time(updated_at).isoformat() >= threshold
+        return utc_text(updated_at) >= threshold
     except ValueError:
         return True
 
@@ -101,11 +101,6 @@ def changed_part(before: Any, after: str) -> str:
     known = set(str(before).split())
     changed = [part.partition(":")[0] for part in after.split() if part not in known]
     return f"{' and '.join(changed or ['settings'])} changed"
-
-
-def utc_text(time: datetime) -> str:
-    """Return a time in the form in which times are emitted and compared."""
-    return parse_time(time.isoformat()).isoformat()
 
 
 def _hash(value: Any) -> str:

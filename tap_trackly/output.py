@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 
-from singer_sdk.contrib.msgspec import MsgSpecWriter
+from singer_sdk.contrib.msgspec import MsgSpecWriter, encoder
 from singer_sdk.singerlib import Message, StateMessage
 from typing_extensions import override
 
@@ -41,7 +41,8 @@ class LineWriter(MsgSpecWriter):
         Raises:
             TargetError: If nobody reads standard output.
         """
-        self._waiting += self.format_message(message)
+        encoder.encode_into(message.to_dict(), self._waiting, -1)  # -1: at the end
+        self._waiting += b"\n"
         self.ends_with_state = isinstance(message, StateMessage)
         if len(self._waiting) >= _CHUNK or self.ends_with_state:
             self.flush()

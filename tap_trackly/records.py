@@ -79,7 +79,8 @@ class RecordConverter:
         self._nulls: dict[str, Any] = dict.fromkeys(properties)
         types = {name: _plain_type(schema) for name, schema in properties.items()}
         self._page_type: Any = list[TypedDict("PlainRecord", types, total=False)]  # type: ignore[misc, operator]
-        self._special = [(name, self._converters[name]) for name, kind in types.items() if kind is Any]
+        special = {name: self._converters[name] for name, kind in types.items() if kind is Any}
+        self._special = [(name, utc_text if convert is _time else convert) for name, convert in special.items()]
 
     def conforms(self, page: Page) -> bool:
         """Return whether the records of a page are valid as they are, but for times and numbers."""
@@ -95,7 +96,7 @@ class RecordConverter:
         """Return a record of a page that conforms, made valid.
 
         Raises:
-            UnfitValueError: If a time or number is not valid.
+            ValueError: If a time or number is not valid.
         """
         completed = {**self._nulls, **record}
         for name, convert in self._special:
@@ -166,6 +167,18 @@ def parse_time(value: Any) -> datetime:
         raise ValueError("a time must lie between the years 1 and 9999 in UTC") from error
 
 
+def utc_text(value: Any) -> str:
+    """Return a time in the form in which times are emitted and compared, such as 2025-12-15T09:12:00+00:00.
+
+    Raises:
+        ValueError: If the value is not an ISO 8601 text.
+    """
+    if type(value) is str and len(value) == len("2025-12-15T09:12:00Z") and value[7] + value[10] + value[19] == "-TZ":
+        datetime.fromisoformat(value)
+        return f"{value[:19]}+00:00"  # the vendor's own form, without the detour
+    return parse_time(value).isoformat()
+
+
 def converter(schema: Mapping[str, Any]) -> Convert:
     """Return the function that makes values valid against a JSON schema.
 
@@ -196,7 +209,7 @@ def _plain_type(schema: Mapping[str, Any]) -> Any:
 
 def _time(value: Any) -> str:
     try:
-        return parse_time(value).isoformat()
+        return utc_text(value)
     except ValueError:
         raise UnfitValueError("is not a valid time") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -201,6 +202,7 @@ class TapTrackly(Tap):
         logging.getLogger("singer_sdk").setLevel(logging.ERROR)
         for handler in logging.getLogger().handlers:
             handler.addFilter(LogFilter())
+        gc.freeze()  # the collector need not look at all that was imported again and again
         try:
             command()
         except Exception as error:
