@@ -19,12 +19,14 @@ def end_on_signal(logger: logging.Logger) -> None:
     The SDK's handler would write a STATE, perhaps into the middle of another message, and exit with 0.
     A handler also could not run while a slow target blocks a write, so a thread waits for the signal.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    Thread(target=_wait_for_signal, args=(logger,), daemon=True).start()
+    # A signal that is ignored from the start, as by nohup, stays so.
+    signals = {number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    Thread(target=_wait_for_signal, args=(signals, logger), daemon=True).start()
 
 
-def _wait_for_signal(logger: logging.Logger) -> None:
-    number = signal.sigwait(_SIGNALS)
+def _wait_for_signal(signals: set[signal.Signals], logger: logging.Logger) -> None:
+    number = signal.sigwait(signals)
     # In a thread, because the log may be blocked like the target.
     words = ("Stopped by %s. Bookmark not advanced.", signal.Signals(number).name)
     goodbye = Thread(target=logger.warning, args=words, daemon=True)

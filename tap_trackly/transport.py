@@ -52,7 +52,6 @@ class LimitedAdapter(HTTPAdapter):
         Raises:
             BodyTooLargeError: If the body is larger than `MAX_BODY`.
         """
-        deadline = time.monotonic() + float(kwargs["timeout"])
         while True:
             try:
                 response = super().send(request, *args, **{**kwargs, "stream": True})
@@ -60,19 +59,17 @@ class LimitedAdapter(HTTPAdapter):
                 if not _is_stale(error):
                     raise
             else:
-                response.raw = io.BytesIO(_read_body(response, deadline))
+                response.raw = io.BytesIO(_read_body(response))
                 return response
 
 
-def _read_body(response: requests.Response, deadline: float) -> bytes:
+def _read_body(response: requests.Response) -> bytes:
     body = bytearray()
     with closing(response.raw) as raw:  # of a body that is read to its end, the connection is kept open
         while chunk := raw.read1(_BUFFER, decode_content=True):
             body += chunk
             if len(body) > MAX_BODY:
                 raise BodyTooLargeError(f"the answer is larger than {MAX_BODY >> 20} MB")
-            if time.monotonic() > deadline:
-                raise TimeoutError("the whole answer took too long")
         raw.release_conn()
     return bytes(body)
 

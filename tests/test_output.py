@@ -1,51 +1,145 @@
-"""The tap's own way of writing records gives what the SDK's way gives."""
+"""Messages on standard output: the same as the SDK's, in whole lines, all of them with each STATE."""
 
 from __future__ import annotations
 
-from contextlib import redirect_stdout
-from datetime import datetime
-from io import StringIO
-from typing import Any
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from decimal import Decimal
 
 import pytest
-from singer_sdk.helpers.conform import TypeConformanceLevel
-from singer_sdk.io_base import SingerWriter
+from singer_sdk.contrib.msgspec import MsgSpecWriter
+from singer_sdk.singerlib import ActivateVersionMessage, Message, RecordMessage, SchemaMessage, StateMessage
 
-from tap_trackly.streams import OffersStream
+from tap_trackly.output import LineWriter, TargetError
+from tap_trackly.shutdown import WRITING
 from tap_trackly.tap import TapTrackly
-from tests.conftest import Trackly
-from tests.tap import Run, selecting
+
+STATE = StateMessage({"bookmarks": {"offers": {"replication_key_value": "2025-12-15T09:12:00+00:00"}}})
 
 
-def by_the_sdk(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Sync with the SDK's writer, its selection of fields and its conversion of types."""
-    monkeypatch.setattr(OffersStream, "TYPE_CONFORMANCE_LEVEL", TypeConformanceLevel.RECURSIVE)
-    monkeypatch.setattr(OffersStream, "_selects_everything", False)
-    with redirect_stdout(StringIO()) as stdout:
-        TapTrackly(config=config, catalog=selecting("offers"), message_writer=SingerWriter()).sync_all()
-    return Run(0, stdout.getvalue(), "")
+def record(**fields: object) -> RecordMessage:
+    return RecordMessage("offers", fields, time_extracted=datetime(2025, 12, 15, tzinfo=timezone.utc))
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"flattening_enabled": True, "flattening_max_depth": 1},
-        {"stream_maps": {"offers": {"__alias__": "deals", "total": "payout * 2", "__filter__": "payout > 1"}}},
-    ],
-    ids=["plain", "flattened", "mapped"],
-)
-def test_messages_are_the_same_field_by_field(
-    trackly: Trackly, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    offer = trackly.account.offers["664f1a2b3c4d5e6f7a8b9c0d"]
-    offer["metadata"] = {"ß": "\u2603", "n": 1.5, "deep": {"a": [None]}}
-    ours = trackly.sync(**settings)
-    theirs = by_the_sdk(trackly.config(**settings), monkeypatch)
-    assert len(ours.records) == len(theirs.records) > 0
-    for message in [*ours.messages, *theirs.messages]:
-        if message["type"] == "RECORD":
-            assert datetime.fromisoformat(message.pop("time_extracted").replace("Z", "+00:00")).tzinfo
-        if message["type"] == "STATE":
-            message["value"]["bookmarks"]["offers"].pop("last_full_send")
-    assert ours.messages[: len(ours.records) + 2] == theirs.messages[: len(ours.records) + 2]
+MESSAGES: list[Message] = [
+    SchemaMessage("offers", {"properties": {"id": {"type": ["string"]}}}, ["id"], ["updated_at"]),
+    record(id="1", payout=Decimal("1000000000000000.25"), name='ß\u2028"\\\n\t😀\x00', empty="", none=None),
+    record(id="2", payout=Decimal("2.50"), big=2**70, metadata={"": {"deep": [1, True, None, Decimal("0.10")]}}),
+    record(id="3", day=datetime(2025, 1, 1, tzinfo=timezone.utc)),
+    ActivateVersionMessage("offers", 1),
+    STATE,
+    record(id="4"),
+    STATE,
+]
+
+
+@contextmanager
+def standard_output(file: int) -> Iterator[None]:
+    """Let this process have another standard output."""
+    saved = os.dup(1)
+    os.dup2(file, 1)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+def test_messages_are_those_of_the_sdk(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    writer, sdk_writer = LineWriter(), MsgSpecWriter()
+    for message in MESSAGES:
+        writer.write_message(message)
+    assert capfdbinary.readouterr().out == b"".join(bytes(sdk_writer.format_message(message)) for message in MESSAGES)
+
+
+def test_the_tap_writes_with_it() -> None:
+    assert isinstance(TapTrackly(config={"api_key": "x"}).message_writer, LineWriter)
+
+
+def test_messages_before_a_state_are_written_with_it(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    writer = LineWriter()
+    for message in MESSAGES[:5]:
+        writer.write_message(message)
+        assert not writer.ends_with_state
+        assert capfdbinary.readouterr().out == b""
+    writer.write_message(STATE)
+    assert writer.ends_with_state
+    types = [json.loads(line)["type"] for line in capfdbinary.readouterr().out.splitlines()]
+    assert types == ["SCHEMA", "RECORD", "RECORD", "RECORD", "ACTIVATE_VERSION", "STATE"]
+
+
+def test_many_messages_are_written_before_a_state(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    writer = LineWriter()
+    for number in range(1000):
+        writer.write_message(record(id=str(number), name="x" * 100))
+    early = capfdbinary.readouterr().out
+    assert early.endswith(b"\n")
+    assert 500 < len(early.splitlines()) < 1000
+    writer.flush()
+    assert len((early + capfdbinary.readouterr().out).splitlines()) == 1000
+
+
+def test_a_slow_target_gets_all_of_a_long_message() -> None:
+    reader, pipe = os.pipe()
+    received: list[bytes] = []
+    begun = threading.Event()
+
+    def read_slowly() -> None:
+        assert begun.wait(60)
+        while part := os.read(reader, 5000):
+            received.append(part)
+
+    thread = threading.Thread(target=read_slowly)
+    thread.start()
+    message = record(id="1", name="x" * 1_000_000)
+    with standard_output(pipe):
+        writing = threading.Thread(target=LineWriter().write_message, args=(message,))
+        writing.start()
+        while not WRITING.locked():
+            assert writing.is_alive()
+        begun.set()
+        writing.join(60)
+    os.close(pipe)
+    thread.join(60)
+    os.close(reader)
+    assert not WRITING.locked()
+    assert b"".join(received) == MsgSpecWriter().format_message(message)
+
+
+def test_a_target_that_does_not_read_any_more_is_an_error() -> None:
+    reader, pipe = os.pipe()
+    os.close(reader)
+    writer = LineWriter()
+    with standard_output(pipe), pytest.raises(TargetError, match=r"^The target stopped reading \(Broken pipe\)\."):
+        writer.write_message(STATE)
+    os.close(pipe)
+    assert not WRITING.locked()
+    writer.flush()  # what was not taken is not written again
+
+
+LEAVING = """
+import sys
+from singer_sdk.singerlib import RecordMessage
+from tap_trackly.output import LineWriter
+LineWriter().write_message(RecordMessage("offers", {"id": "1"}))
+sys.exit(3)
+"""
+
+
+def test_messages_that_wait_are_written_at_the_end() -> None:
+    run = subprocess.run([sys.executable, "-c", LEAVING], capture_output=True, encoding="utf-8", check=False)
+    assert (run.returncode, json.loads(run.stdout)["record"]) == (3, {"id": "1"})
+
+
+def test_an_end_without_a_target_is_a_failure() -> None:
+    reader, pipe = os.pipe()
+    os.close(reader)
+    run = subprocess.run([sys.executable, "-c", LEAVING], stdout=pipe, stderr=subprocess.PIPE, check=False)
+    os.close(pipe)
+    assert (run.returncode, run.stderr) == (1, b"")

@@ -1,0 +1,236 @@
+"""Pages that are fetched ahead, and requests that are slowed down."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+
+import pytest
+
+from tap_trackly.prefetch import AHEAD_PER_WORKER, Prefetch, Throttle
+
+WORKERS = [1, 2, 8, 32]
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def noting(taken: list[int], numbers: range) -> Iterator[int]:
+    """Yield numbers and note those that were taken."""
+    for number in numbers:
+        taken.append(number)
+        yield number
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_pages_come_in_the_order_in_which_they_are_wanted(workers: int) -> None:
+    def fetch(number: int) -> int:
+        time.sleep(0.01 if number % 3 == 0 else 0)
+        return number
+
+    with closing(Prefetch(fetch, workers)) as prefetch:
+        assert [prefetch.get(number, range(number + 1, 51)) for number in range(1, 51)] == list(range(1, 51))
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_as_many_pages_as_workers_are_fetched_at_once(workers: int) -> None:
+    running, most, lock = 0, 0, threading.Lock()
+    all_run = threading.Barrier(workers, timeout=60)
+
+    def fetch(number: int) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        if number <= workers:
+            all_run.wait()
+        with lock:
+            running -= 1
+        return number
+
+    with closing(Prefetch(fetch, workers)) as prefetch:
+        for number in range(1, 101):
+            prefetch.get(number, range(number + 1, 101))
+    assert most == workers
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_each_page_is_fetched_once_and_few_ahead(workers: int) -> None:
+    fetched: list[int] = []
+    with closing(Prefetch(fetched.append, workers)) as prefetch:
+        for number in range(1, 101):
+            prefetch.get(number, range(number + 1, 1001))
+            assert max(fetched) < number + AHEAD_PER_WORKER * workers
+    assert len(fetched) == len(set(fetched))
+
+
+def test_nothing_is_fetched_ahead_that_is_not_wanted() -> None:
+    fetched: list[int] = []
+    with closing(Prefetch(fetched.append, 8)) as prefetch:
+        prefetch.get(1)
+        prefetch.get(2)
+    assert fetched == [1, 2]
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_an_error_is_raised_in_its_place_and_ends_the_work(workers: int) -> None:
+    fetched: list[int] = []
+
+    def fetch(number: int) -> int:
+        fetched.append(number)
+        if number == 3:
+            raise ValueError("page 3")
+        return number
+
+    with closing(Prefetch(fetch, workers)) as prefetch:
+        assert [prefetch.get(number, range(number + 1, 1001)) for number in (1, 2)] == [1, 2]
+        with pytest.raises(ValueError, match=r"^page 3$"):
+            prefetch.get(3, range(4, 1001))
+        assert len(fetched) < 3 + AHEAD_PER_WORKER * workers
+        assert prefetch.get(4) == 4
+
+
+def test_an_error_of_a_page_that_is_not_wanted_any_more_is_forgotten() -> None:
+    failed = threading.Event()
+
+    def fetch(number: int) -> int:
+        if number == 2:
+            failed.set()
+            raise ValueError("page 2")
+        return number
+
+    with closing(Prefetch(fetch, 2)) as prefetch:
+        prefetch.get(1, [2])
+        assert failed.wait(60)
+        prefetch.discard()
+        assert prefetch.get(3) == 3
+
+
+def test_close_does_not_wait_for_what_is_being_fetched() -> None:
+    begun, end = threading.Event(), threading.Event()
+    fetched: list[int] = []
+
+    def fetch(number: int) -> None:
+        fetched.append(number)
+        if number == 2:
+            begun.set()
+            assert end.wait(60)
+
+    with closing(Prefetch(fetch, 1)) as prefetch:
+        prefetch.get(1, range(2, 100))
+        assert begun.wait(60)
+    end.set()  # only now: close has returned
+    assert fetched == [1, 2]
+
+
+def test_discarded_pages_are_fetched_again() -> None:
+    fetched: Counter[int] = Counter()
+
+    def fetch(number: int) -> int:
+        fetched[number] += 1
+        return fetched[number]
+
+    with closing(Prefetch(fetch, 1)) as prefetch:
+        prefetch.get(1, [2, 3])
+        assert prefetch.get(3) == 1  # so that 2 has been fetched, too
+        prefetch.discard()
+        assert prefetch.get(2) == 2
+
+
+def test_a_discard_halves_the_look_ahead_which_grows_again() -> None:
+    fetched: list[int] = []
+    with closing(Prefetch(fetched.append, 4)) as prefetch:
+
+        def look_ahead() -> int:
+            taken: list[int] = []
+            prefetch.get(0, noting(taken, range(1, 1001)))
+            return len(taken)
+
+        assert look_ahead() == 4 * AHEAD_PER_WORKER - 1
+        prefetch.discard()
+        assert [look_ahead() for _ in range(6)] == [3, 4, 5, 6, 7, 7]
+        for _ in range(9):
+            prefetch.discard()
+        assert look_ahead() == 0
+
+
+def assert_limit(throttle: Throttle, limit: int) -> None:
+    """So many requests run at once, and another one only after one of them has ended."""
+    entered = threading.Event()
+
+    def another() -> None:
+        with throttle.slot():
+            entered.set()
+
+    thread = threading.Thread(target=another)
+    with ExitStack() as stack:
+        for _ in range(limit):
+            stack.enter_context(throttle.slot())
+        thread.start()
+        assert not entered.wait(0.02)
+    thread.join(60)
+    assert entered.is_set()
+
+
+def rate_limited(throttle: Throttle, wave: int = 1) -> None:
+    """Let some requests, which run at the same time, meet the rate limit."""
+    with ExitStack() as stack:
+        for started in [stack.enter_context(throttle.slot()) for _ in range(wave)]:
+            throttle.slow_down(started)
+
+
+@pytest.mark.parametrize("limit", WORKERS)
+def test_a_limited_number_of_requests_runs_at_once(limit: int) -> None:
+    assert_limit(Throttle(limit), limit)
+
+
+def test_a_rate_limit_halves_the_number_down_to_one() -> None:
+    throttle = Throttle(8)
+    for failures, limit in enumerate([4, 2, 1, 1, 1], start=1):
+        rate_limited(throttle)
+        assert_limit(throttle, limit)
+        assert throttle.failures == failures
+
+
+def test_requests_of_the_same_time_count_once() -> None:
+    throttle = Throttle(8)
+    rate_limited(throttle, wave=8)
+    assert throttle.failures == 1
+    assert_limit(throttle, 4)
+
+
+def test_successes_raise_the_number_again_up_to_the_limit() -> None:
+    throttle = Throttle(4)
+    for _ in range(3):
+        rate_limited(throttle)
+    throttle.speed_up()
+    assert throttle.failures == 0
+    assert_limit(throttle, 2)
+    for _ in range(100):
+        throttle.speed_up()
+    assert_limit(throttle, 4)
+
+
+def test_a_request_that_fails_ends_its_slot() -> None:
+    throttle = Throttle(1)
+    with pytest.raises(ValueError, match=r"^failed$"), throttle.slot():
+        raise ValueError("failed")
+    assert_limit(throttle, 1)
+
+
+def test_no_request_starts_in_the_longest_pause() -> None:
+    throttle = Throttle(1)
+    ends = time.monotonic() + 0.3
+    throttle.pause(0.3)
+    throttle.pause(0)
+    with throttle.slot() as started:
+        assert started >= ends
