@@ -23,7 +23,7 @@ REPAIRING_REQUESTS_PER_PAGE = 2
 # After this many it ends wherever it is.
 MAX_REQUESTS_PER_PAGE = 3
 SPARE_REQUESTS = 20
-# A count of records may be capped, but a listing without an end must not be read for ever.
+# A listing may grow, and its count may be capped, but one without an end must not be read for ever.
 MAX_UNANNOUNCED_PAGES = 1000
 MAX_DEPTH = 100  # levels of nesting that any target can store
 
@@ -208,11 +208,11 @@ class VerifiedRead:
 
     @property
     def _may_repair(self) -> bool:
-        return self._requests <= REPAIRING_REQUESTS_PER_PAGE * self._all_pages + SPARE_REQUESTS
+        return self._requests <= REPAIRING_REQUESTS_PER_PAGE * self._most_pages + SPARE_REQUESTS
 
     @property
-    def _all_pages(self) -> int:
-        return sum(read.announced_pages + read.unannounced_pages for read in self._reads)
+    def _most_pages(self) -> int:
+        return sum(read.most_pages for read in self._reads)
 
     def _trace_page(self, page: Page, identities: _Identities) -> None:
         """Note what may be records that moved, or duplicates and a capped count: then a second pass finds the same."""
@@ -263,11 +263,11 @@ class VerifiedRead:
 
     def _count_request(self, read: _ListingRead, page: Page) -> None:
         self._requests += 1
-        read.announced_pages = max(read.announced_pages, page.last_number)
-        read.unannounced_pages += page.number > page.last_number
-        if self._requests > MAX_REQUESTS_PER_PAGE * self._all_pages + SPARE_REQUESTS:
-            raise _LimitReached
-        if read.unannounced_pages > MAX_UNANNOUNCED_PAGES:
+        if page.number == 1:
+            read.announced_pages = page.last_number
+        read.most_pages = max(read.most_pages, read.announced_pages, page.number)
+        is_endless = page.number > read.announced_pages + MAX_UNANNOUNCED_PAGES
+        if is_endless or self._requests > MAX_REQUESTS_PER_PAGE * self._most_pages + SPARE_REQUESTS:
             raise _LimitReached
 
     def _news(self, page: Page, identities: _Identities) -> PageNews:
@@ -295,8 +295,8 @@ class _ListingRead:
         self.listing = listing
         self.total: int | None = None  # of the latest page; None where a gap was found
         self.announced = 0
-        self.announced_pages = 1
-        self.unannounced_pages = 0
+        self.announced_pages = 1  # on the first page
+        self.most_pages = 1  # that were announced or read
         self.last_number = 1
         self.is_cut_short = False
         self._first: set[int] = set()

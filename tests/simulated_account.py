@@ -13,7 +13,7 @@ import msgspec
 
 from tap_trackly.pagination import Page, PageError, Record, parse_page
 from tap_trackly.prefetch import AHEAD_PER_WORKER
-from tap_trackly.verified_read import Listing, VerifiedRead
+from tap_trackly.verified_read import Listing
 
 DEFAULT = Listing()
 ARCHIVED = Listing("archived")
@@ -41,7 +41,7 @@ class SimulatedAccount:
         in_both: The keys of records that are in both listings.
         before_answer: Called with the number of the request before each answer; may change the account.
         now: Moves on by a second with each answer.
-        requests: How many requests have been answered.
+        asked: The listing and page of each request that has been answered.
         created: How many records have ever been created.
     """
 
@@ -52,16 +52,22 @@ class SimulatedAccount:
     in_both: set[str] = field(default_factory=set)
     before_answer: Callable[[int], object] = lambda _: None
     now: datetime = datetime(2026, 3, 1, tzinfo=timezone.utc)
-    requests: int = 0
+    asked: list[Wanted] = field(default_factory=list)
     created: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def create(self, position: int = 0, status: str = "active") -> None:
+    @property
+    def requests(self) -> int:
+        """How many requests have been answered."""
+        return len(self.asked)
+
+    def create(self, position: int = 0, status: str = "active") -> Record:
         """Add a record, by default before all others."""
         self.created += 1
-        record = {"id": f"record-{self.created}", "status": status, "version": 0}
+        record: Record = {"id": f"record-{self.created}", "status": status, "version": 0}
         self.records.insert(position, record)
         self.touch(record)
+        return record
 
     def fill(self, count: int, status: str = "active") -> SimulatedAccount:
         """Create many records."""
@@ -89,7 +95,7 @@ class SimulatedAccount:
         """Answer a request as the API does; one that is refused is made again."""
         listing, number = wanted
         with self._lock:
-            self.requests += 1
+            self.asked.append(wanted)
             self.now += timedelta(seconds=1)
             self.before_answer(self.requests)
             records = self.listed(listing)
@@ -111,13 +117,27 @@ class SimulatedAccount:
 
 
 class Fetcher(Protocol):
-    """What fetches pages ahead: `Prefetch` or `AnyOrder`."""
+    """What fetches pages: `Prefetch`, `AnyOrder` or `OneByOne`."""
 
     def get(self, wanted: Wanted, upcoming: Iterable[Wanted] = ()) -> Page:
         """Return a page, and let the pages after it be fetched."""
 
     def discard(self) -> None:
         """Forget what was fetched ahead."""
+
+
+class OneByOne:
+    """Requests each page when it is wanted."""
+
+    def __init__(self, fetch: Callable[[Wanted], Page]) -> None:
+        self._fetch = fetch
+
+    def get(self, wanted: Wanted, upcoming: Iterable[Wanted] = ()) -> Page:  # noqa: ARG002
+        """Return a page."""
+        return self._fetch(wanted)
+
+    def discard(self) -> None:
+        """Do nothing."""
 
 
 class AnyOrder:
@@ -187,11 +207,3 @@ class SimulatedSource:
     def discard_prefetched(self) -> None:
         """Forget the pages that were requested ahead."""
         self.fetcher.discard()
-
-
-def verified_read(
-    account: SimulatedAccount, *listings: Listing, workers: int = 1, seed: int = 0, **options: Any
-) -> VerifiedRead:
-    """Return a read of an account whose requests are answered in an order that depends on the seed."""
-    fetcher = AnyOrder(account.answer, workers, random.Random(seed))  # noqa: S311
-    return VerifiedRead(listings, SimulatedSource(listings, fetcher), get_key, **options)
