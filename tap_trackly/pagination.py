@@ -52,6 +52,11 @@ class Page:
         return self.count >= self.per_page
 
     @property
+    def end(self) -> int:
+        """How many records the listing has up to the end of this page."""
+        return (self.number - 1) * self.per_page + self.count
+
+    @property
     def last_number(self) -> int:
         """The number of the last page, by the count of records."""
         return max(1, -(-self.total // self.per_page))

@@ -17,6 +17,9 @@ PageT = TypeVar("PageT")
 # Requests that run or whose pages wait to be read, for each worker: enough that no worker idles while a
 # page is processed, and few enough that memory does not grow with the account.
 AHEAD_PER_WORKER = 2
+# Where pages were fetched in vain they will be again: a listing that changes is read almost page by page.
+_LESS_AHEAD = 1 / 4
+_MORE_AHEAD_PER_PAGE = 1 / 8
 
 
 class Prefetch(Generic[WantedT, PageT]):
@@ -32,7 +35,7 @@ class Prefetch(Generic[WantedT, PageT]):
     def __init__(self, fetch: Callable[[WantedT], PageT], workers: int) -> None:
         self._fetch = fetch
         self._workers = workers
-        self._most_ahead = self._ahead = workers * AHEAD_PER_WORKER
+        self._most_ahead = self._ahead = float(workers * AHEAD_PER_WORKER)
         self._futures: dict[WantedT, Future[PageT]] = {}
         self._queue: SimpleQueue[tuple[Future[PageT], WantedT] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -45,9 +48,9 @@ class Prefetch(Generic[WantedT, PageT]):
             Exception: What fetching the page raised. All that was prefetched is discarded then.
         """
         self._submit(wanted)
-        for each in islice(upcoming, self._ahead - 1):
+        for each in islice(upcoming, int(self._ahead) - 1):
             self._submit(each)
-        self._ahead = min(self._ahead + 1, self._most_ahead)
+        self._ahead = min(self._ahead + _MORE_AHEAD_PER_PAGE, self._most_ahead)
         try:
             return self._futures.pop(wanted).result()
         except Exception:
@@ -60,8 +63,9 @@ class Prefetch(Generic[WantedT, PageT]):
         return self._futures[wanted].result()
 
     def discard(self) -> None:
-        """Forget what was fetched ahead, and fetch less ahead for a while: it may be in vain again."""
-        self._ahead = max(1, self._ahead // 2)
+        """Forget what was fetched ahead, and if there was any, fetch less ahead for a while."""
+        if self._futures:
+            self._ahead = max(1.0, self._ahead * _LESS_AHEAD)
         for future in self._futures.values():
             future.cancel()
         self._futures.clear()

@@ -17,10 +17,13 @@ import msgspec
 from tap_trackly.pagination import Page, Record
 
 MAX_PASSES = 3
-# A read ends unverified after this many requests per announced page, and some more for short listings.
+# After this many requests per announced page, and some more for short listings, gaps are no longer repaired:
+# the read goes on to the end, unverified.
+REPAIRING_REQUESTS_PER_PAGE = 2
+# After this many it ends wherever it is.
 MAX_REQUESTS_PER_PAGE = 3
 SPARE_REQUESTS = 20
-# A count of records may be capped, but a listing without an end must not be read for ever.
+# A listing may grow, and its count may be capped, but one without an end must not be read for ever.
 MAX_UNANNOUNCED_PAGES = 1000
 MAX_DEPTH = 100  # levels of nesting that any target can store
 
@@ -97,7 +100,7 @@ class VerifiedRead:
     Attributes:
         passes: How often the listings have been read, this time included.
         pages: How many pages have been read.
-        records: How many different records have been read.
+        records: How many different records have been read, for a stable order in this pass.
         is_verified: Whether no record can have been missed.
         duplicates: The keys that came more than once in this pass. Where the read is verified, the data
             itself contains them more than once.
@@ -123,6 +126,8 @@ class VerifiedRead:
         self._memory = _Memory()
         self._keys: set[int] = set()  # of this pass, for an unknown order
         self._trace: list[int] = []  # what each page of this pass held, for an unknown order
+        self._needs_same_trace = False
+        self._has_gap = False
         self._requests = 0
 
     @property
@@ -137,7 +142,7 @@ class VerifiedRead:
             RecordError: If a record has no valid key or is nested too deeply.
         """
         try:
-            while self.passes < MAX_PASSES and not self.is_verified:
+            while self.passes < MAX_PASSES and not (self.is_verified or self._has_gap):
                 yield from self._read_pass()
         except _LimitReached:
             return
@@ -146,27 +151,24 @@ class VerifiedRead:
         earlier_trace = self._trace
         self.passes += 1
         self.duplicates, self._keys, self._trace = [], set(), []
+        self._needs_same_trace = False
         if self._is_stable:
-            self._memory = _Memory()
-        for read in self._reads:
-            read.has_begun = False
+            self._memory, self.records = _Memory(), 0
         try:
             for read in self._reads:
                 yield from self._read_listing(read, start=1)
-            # Duplicates that are in the same places in two passes are in the data itself.
-            if not self.duplicates or self._trace == earlier_trace:
+            if not self._has_gap:
                 yield from self._closing_check()
-                self.is_verified = True
+            is_same = not self._needs_same_trace or self._trace == earlier_trace
+            self.is_verified = is_same and not self._has_gap
         except _PassFailed:
             self._source.discard_prefetched()
 
     def _read_listing(self, read: _ListingRead, start: int) -> Iterator[PageNews]:
         while start:
             start = yield from self._read_pages(read, start)
-            if start and read.last_number - start > self._remembered_pages:
-                raise _PassFailed
         if read.is_cut_short:
-            raise _PassFailed
+            self._start_over()
 
     def _read_pages(self, read: _ListingRead, start: int) -> Generator[PageNews, None, int]:
         """Read a listing from a page on.
@@ -178,30 +180,50 @@ class VerifiedRead:
             for page in pages:
                 identities = self._identify(read, page)
                 if not self._is_continuous(read, page, identities):
-                    read.total = None  # from here only a record that was already read shows that there is no gap
-                    self._source.discard_prefetched()
-                    return page.number - 1
+                    read.announced = page.total
+                    if self._may_go_back(read, page):
+                        read.total = None
+                        self._source.discard_prefetched()
+                        return page.number - 1
+                    self._start_over()
+                if not self._is_stable:
+                    self._trace_page(page, identities)
                 read.add(page, identities)
                 self.pages += 1
                 yield self._news(page, identities)
         return 0
 
     def _is_continuous(self, read: _ListingRead, page: Page, identities: _Identities) -> bool:
-        is_same_total = page.total == read.total or not read.has_begun
-        if read.listing.has_stable_order:
-            return page.number == 1 or is_same_total or any(key in self._memory for key, _ in identities)
-        if not is_same_total:
-            read.announced = page.total
-            raise _PassFailed
-        self._note_duplicates(page, identities)
-        return True
+        if page.number == 1 or page.total == read.total:
+            return True
+        return self._is_stable and any(key in self._memory for key, _ in identities)
 
-    def _note_duplicates(self, page: Page, identities: _Identities) -> None:
+    def _may_go_back(self, read: _ListingRead, page: Page) -> bool:
+        return self._is_stable and self._may_repair and read.last_number - page.number < self._remembered_pages
+
+    def _start_over(self) -> None:
+        """Begin a new pass if there may be one; else the read goes on to the end, unverified."""
+        if self.passes < MAX_PASSES and self._may_repair:
+            raise _PassFailed
+        self._has_gap = True
+
+    @property
+    def _may_repair(self) -> bool:
+        return self._requests <= REPAIRING_REQUESTS_PER_PAGE * self._most_pages + SPARE_REQUESTS
+
+    @property
+    def _most_pages(self) -> int:
+        return sum(read.most_pages for read in self._reads)
+
+    def _trace_page(self, page: Page, identities: _Identities) -> None:
+        """Note what may be records that moved, or duplicates and a capped count: then a second pass finds the same."""
         self._trace.append(hash((page.number, page.total, *(key for key, _ in identities))))
         for (key, _), record in zip(identities, page.records, strict=True):
             if key in self._keys:
                 self.duplicates.append(self._get_key(record))
             self._keys.add(key)
+        if self.duplicates or page.end > page.total:
+            self._needs_same_trace = True
 
     def _closing_check(self) -> Iterator[PageNews]:
         """Request the edges of each listing again; read on where a listing goes on after its last page."""
@@ -210,17 +232,18 @@ class VerifiedRead:
             wanted = [(read, number) for read in self._reads for number in read.edges]
             pages = self._source.request([(read.listing, number) for read, number in wanted])
             unfinished = []
+            has_changed = False
             for (read, number), page in zip(wanted, pages, strict=True):
                 identities = self._identify(read, page)
-                is_stable = read.listing.has_stable_order
-                is_known = is_stable and all(key in self._memory for key, _ in identities)
+                is_known = self._is_stable and not page.is_full and all(key in self._memory for key, _ in identities)
                 if number > read.last_number and page.records and not is_known:
                     unfinished.append(read)
                     continue
                 yield self._news(page, identities)
-                if not is_stable and not read.agrees(page, identities):
-                    read.announced = page.total
-                    raise _PassFailed
+                if not self._is_stable and not read.agrees(page, identities):
+                    read.announced, has_changed = page.total, True
+            if has_changed:
+                raise _PassFailed
             for read in unfinished:
                 yield from self._read_listing(read, start=read.last_number + 1)
 
@@ -241,12 +264,11 @@ class VerifiedRead:
 
     def _count_request(self, read: _ListingRead, page: Page) -> None:
         self._requests += 1
-        read.announced_pages = max(read.announced_pages, page.last_number)
-        read.unannounced_pages += page.number > page.last_number
-        pages = sum(each.announced_pages + each.unannounced_pages for each in self._reads)
-        if self._requests > MAX_REQUESTS_PER_PAGE * pages + SPARE_REQUESTS:
-            raise _LimitReached
-        if read.unannounced_pages > MAX_UNANNOUNCED_PAGES:
+        if page.number == 1:
+            read.announced_pages = page.last_number
+        read.most_pages = max(read.most_pages, read.announced_pages, page.number)
+        is_endless = page.number > read.announced_pages + MAX_UNANNOUNCED_PAGES
+        if is_endless or self._requests > MAX_REQUESTS_PER_PAGE * self._most_pages + SPARE_REQUESTS:
             raise _LimitReached
 
     def _news(self, page: Page, identities: _Identities) -> PageNews:
@@ -271,11 +293,10 @@ class _ListingRead:
 
     def __init__(self, listing: Listing) -> None:
         self.listing = listing
-        self.has_begun = False
-        self.total: int | None = None  # of the latest page, unless only a known record shows continuity
+        self.total: int | None = None  # of the latest page; None where a gap was found
         self.announced = 0
-        self.announced_pages = 1
-        self.unannounced_pages = 0
+        self.announced_pages = 1  # on the first page
+        self.most_pages = 1  # that were announced or read
         self.last_number = 1
         self.is_cut_short = False
         self._first: set[int] = set()
@@ -287,19 +308,14 @@ class _ListingRead:
         keys = {key for key, _ in identities}
         if page.number == 1:
             self._first = keys
-        self.has_begun = True
         self.total = self.announced = page.total
         self.last_number, self._last, self._last_is_full = page.number, keys, page.is_full
-        self.is_cut_short = (page.number - 1) * page.per_page + page.count < page.total
+        self.is_cut_short = page.end < page.total
 
     @property
     def edges(self) -> list[int]:
-        """The numbers of the first and the last page, and of the page after a full last page."""
-        if not self._last_is_full:
-            return sorted({1, self.last_number})
-        if self.listing.has_stable_order:
-            return [1, self.last_number + 1]
-        return sorted({1, self.last_number, self.last_number + 1})
+        """The numbers of the first page and of the last, or of the page after a full one, which must be empty."""
+        return sorted({1, self.last_number + self._last_is_full})
 
     def agrees(self, page: Page, identities: _Identities) -> bool:
         """Whether a page that was requested again has the records that it had."""
@@ -314,21 +330,23 @@ class _Memory:
     def __init__(self) -> None:
         self._recent: dict[int, int] = {}
         self._older: dict[int, int] = {}
+        self._first: dict[int, int] = {}
 
     def __contains__(self, key: int) -> bool:
-        return key in self._recent or key in self._older
+        return key in self._recent or key in self._older or key in self._first
 
     def replace(self, key: int, digest: int) -> int | None:
         """Remember the state of a record and return the one before."""
         before = self._recent.get(key)
         if before is None:
-            before = self._older.get(key)
+            before = self._older.get(key, self._first.get(key))
         self._recent[key] = digest
         return before
 
     def forget_old(self, limit: int) -> None:
-        """Forget all but at least this many of the most recent records."""
+        """Forget all but the first records and the most recent, at least this many of each."""
         if len(self._recent) > limit:
+            self._first = self._first or self._recent
             self._older, self._recent = self._recent, {}
 
 

@@ -1,145 +1,204 @@
-"""How a listing is read."""
+"""Parsing pages, and moving from one to the next."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
+import requests
 
-from tap_trackly.pagination import MAX_EXTRA_PAGES, MAX_PASSES, Listing, Page, PageError, Read, RecordError, accept
-
-ALL = Listing()
-ARCHIVED = Listing("archived")
+from tap_trackly.pagination import MAX_COUNT, Page, PageError, TracklyPaginator, parse_page
 
 
-class Server:
-    """Answers as the API does, page by page, from lists of records.
-
-    Attributes:
-        asked: The listing and the number of each page that was asked for.
-        before: Called with that count before each answer, to change the records.
-    """
-
-    def __init__(self, records: list[Any], archived: list[Any] | None = None, per_page: int = 2) -> None:
-        self.records = {ALL: records, ARCHIVED: archived or []}
-        self.per_page = per_page
-        self.asked: list[tuple[Listing, int]] = []
-        self.before: Callable[[int], None] = lambda _: None
-        self.total_pages: int | None = None
-
-    def fetch(self, listing: Listing, number: int) -> Page:
-        self.asked.append((listing, number))
-        self.before(len(self.asked))
-        return accept(self.answer(listing, number), "offers", number)
-
-    def answer(self, listing: Listing, number: int) -> dict[str, Any]:
-        records = [{"id": item} if isinstance(item, str) else item for item in self.records[listing]]
-        start = (number - 1) * self.per_page
-        return {
-            "offers": records[start : start + self.per_page],
-            "pagination": {
-                "page": number,
-                "per_page": self.per_page,
-                "total": len(records),
-                "total_pages": -(-len(records) // self.per_page) if self.total_pages is None else self.total_pages,
-            },
-        }
-
-    def read(self) -> tuple[Read, list[str]]:
-        read = Read([ALL, ARCHIVED], self.fetch, ["id"])
-        return read, [record["id"] for news in read for record, _ in news]
+def answer(*records: Any, **pagination: Any) -> dict[str, Any]:
+    """Return an answer with one field 'offers', by default page 1 of 2."""
+    return {
+        "offers": list(records or [{"id": "a"}, {"id": "b"}]),
+        "pagination": {"page": 1, "per_page": 2, "total": 3, "total_pages": 2, **pagination},
+    }
 
 
-def names(count: int) -> list[str]:
-    return [f"offer-{number}" for number in range(count)]
+def page_of(number: int, count: int, total: int, total_pages: int) -> Page:
+    return Page(number, [{}] * count, count, 2, total, total_pages)
 
 
-@pytest.mark.parametrize("count", range(8))
-def test_each_record_comes_once_and_no_page_is_asked_for_that_is_not_needed(count: int) -> None:
-    server = Server(names(count), archived=["old"])
-    read, ids = server.read()
-    assert ids == [*names(count), "old"]
-    assert read.moves == []
-    assert len(server.asked) == max(1, -(-count // 2)) + 1
-    assert (read.records, read.expected, read.pages, read.passes) == (count + 1, count + 1, len(server.asked), 1)
+def parse(value: Any, number: int = 1, *, paginated: bool = True) -> Page:
+    return parse_page(json.dumps(value).encode(), "offers", number, paginated=paginated)
 
 
-@pytest.mark.parametrize("key", [None, ""])
-def test_a_record_without_its_key_is_an_error_that_names_the_place(key: str | None) -> None:
-    server = Server(["a", "b", "c", {"id": key}])
-    with pytest.raises(RecordError, match=r"default listing, page 2, record 2: field 'id' is missing or empty"):
-        server.read()
+def test_a_page() -> None:
+    page = parse(answer())
+    assert page == Page(1, [{"id": "a"}, {"id": "b"}], 2, 2, 3, 2, is_clean=True)
 
 
-def test_a_key_of_several_parts_names_the_one_that_is_missing() -> None:
-    server = Server([{"list_id": [], "phone_number": None}])
-    read = Read([ALL], server.fetch, ["list_id", "phone_number"])
-    with pytest.raises(RecordError, match="page 1, record 1: field 'phone_number' is missing or empty"):
-        list(read)
-
-
-def test_a_server_that_always_announces_one_more_page_is_not_read_for_ever() -> None:
-    asked: list[int] = []
-
-    def fetch(_: Listing, number: int) -> Page:
-        asked.append(number)
-        return Page(number, [{"id": f"{number}"}], 1, number + 1, number + 1)
-
-    read = Read([ALL], fetch, ["id"])
-    assert len(list(read)) == len(asked) == MAX_PASSES * (2 + MAX_EXTRA_PAGES)
-    assert read.moves
-
-
-def good_answer(**changes: Any) -> dict[str, Any]:
-    pagination = {"page": 1, "per_page": 2, "total": 3, "total_pages": 2}
-    return {"offers": [{"id": "a"}, {"id": "b"}], "pagination": {**pagination, **changes}}
-
-
-def test_whole_numbers_may_come_as_text() -> None:
-    page = accept(good_answer(page="1", per_page="2", total="3", total_pages="2"), "offers", 1)
+def test_counts_may_be_text() -> None:
+    page = parse(answer(page="1", per_page="2", total="3", total_pages="2"))
     assert (page.number, page.per_page, page.total, page.total_pages) == (1, 2, 3, 2)
 
 
+@pytest.mark.parametrize("error", [None, False, "", 0])
+def test_an_error_field_may_be_empty(error: Any) -> None:
+    assert parse({**answer(), "error": error}).count == 2
+
+
+@pytest.mark.parametrize("total", [MAX_COUNT, "9" * 18])
+def test_counts_may_be_large(total: Any) -> None:
+    assert parse(answer(total=total)).total == int(total)
+
+
 @pytest.mark.parametrize(
-    "answer,message",
+    "value,message",
     [
-        ([], "the answer is no JSON object but a list"),
-        ("text", "the answer is no JSON object but a str"),
-        (None, "the answer is no JSON object but a NoneType"),
+        ([], "the answer is not a JSON object but an array"),
+        ("text", "the answer is not a JSON object but a str"),
+        (None, "the answer is not a JSON object but a NoneType"),
+        ({**answer(), "error": "rate limit"}, "the answer has an error"),
         ({"pagination": {}}, "the answer has no field 'offers'"),
-        ({"offers": None}, "field 'offers' is no list of objects"),
-        ({"offers": {}}, "field 'offers' is no list of objects"),
-        ({"offers": [1]}, "field 'offers' is no list of objects"),
+        ({"offers": None}, "field 'offers' is not an array of objects"),
+        ({"offers": {}}, "field 'offers' is not an array of objects"),
+        (answer({"id": "a"}, 1), "field 'offers' is not an array of objects"),
         ({"offers": []}, "the answer has no object 'pagination'"),
         ({"offers": [], "pagination": []}, "the answer has no object 'pagination'"),
-        (good_answer(page=None), "field 'pagination.page' is no whole number"),
-        (good_answer(total=True), "field 'pagination.total' is no whole number"),
-        (good_answer(total=-1), "field 'pagination.total' is no whole number"),
-        (good_answer(total_pages="two"), "field 'pagination.total_pages' is no whole number"),
-        (good_answer(per_page=0), "field 'pagination.per_page' is 0"),
-        (good_answer(page=2), "field 'pagination.page' is 2, asked for was page 1"),
-        (good_answer(per_page=1), "field 'offers' has 2 records on page 1, which by 'pagination' has 1 of 3"),
-        (good_answer(per_page=3, total=4), "field 'offers' has 2 records on page 1, which by 'pagination' has 3 of 4"),
+        (answer(page=None), "field 'pagination.page' is not an integer of 0 or more"),
+        (answer(page=1.0), "field 'pagination.page' is not an integer of 0 or more"),
+        (answer(per_page="2 "), "field 'pagination.per_page' is not an integer of 0 or more"),
+        (answer(per_page="²"), "field 'pagination.per_page' is not an integer of 0 or more"),
+        (answer(total=True), "field 'pagination.total' is not an integer of 0 or more"),
+        (answer(total=-1), "field 'pagination.total' is not an integer of 0 or more"),
+        (answer(total="-1"), "field 'pagination.total' is not an integer of 0 or more"),
+        (answer(total=""), "field 'pagination.total' is not an integer of 0 or more"),
+        (answer(total=MAX_COUNT + 1), "field 'pagination.total' is not an integer of 0 or more"),
+        (answer(total="9" * 19), "field 'pagination.total' is not an integer of 0 or more"),
+        (answer(total_pages="two"), "field 'pagination.total_pages' is not an integer of 0 or more"),
+        (answer(page=2), "field 'pagination.page' is 2, but page 1 was requested"),
+        (answer(page=0), "field 'pagination.page' is 0, but page 1 was requested"),
+        (answer(per_page=0), "field 'pagination.per_page' is 0"),
+        (
+            answer(per_page=1),
+            "field 'offers' has 2 records on page 1, which by 'pagination' has 1 of 3",
+        ),
+        (
+            answer(per_page=3, total=4),
+            "field 'offers' has 2 records on page 1, which by 'pagination' has 3 of 4",
+        ),
     ],
 )
-def test_an_answer_that_is_not_the_page_is_refused_by_name(answer: Any, message: str) -> None:
-    with pytest.raises(PageError) as refusal:
-        accept(answer, "offers", 1)
-    assert str(refusal.value) == message
+def test_an_answer_that_is_not_the_page(value: Any, message: str) -> None:
+    with pytest.raises(PageError) as error:
+        parse(value)
+    assert str(error.value) == message
 
 
-def test_too_low_a_number_of_pages_loses_nothing() -> None:
-    server = Server(names(7))
-    server.total_pages = 1
-    read, ids = server.read()
-    assert (ids, read.moves) == (names(7), [])
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_the_last_page_may_have_any_number_of_records(count: int) -> None:
+    records = [{"id": "a"}, {"id": "b"}][:count]
+    page = parse({**answer(page=2, total=4), "offers": records}, 2)
+    assert (page.count, page.is_full) == (count, count == 2)
 
 
-@pytest.mark.parametrize("count,pages", [(7, 4), (8, 5)])
-def test_too_high_a_number_of_pages_asks_for_no_more_than_shows_the_end(count: int, pages: int) -> None:
-    server = Server(names(count))
-    server.total_pages = 1_000_000
-    read, ids = server.read()
-    assert (ids, read.moves) == (names(count), [])
-    assert len([listing for listing, _ in server.asked if listing is ALL]) == pages
+@pytest.mark.parametrize(
+    "body,reason",
+    [
+        (b"", "Expecting value: line 1 column 1 (char 0)"),
+        (b"<html>", "Expecting value: line 1 column 1 (char 0)"),
+        (b'{"offers": [', "Expecting value: line 1 column 13 (char 12)"),
+        (b"[" * 100_000, "RecursionError"),
+        (b'{"offers": 1e99999999999999999999}', "InvalidOperation"),
+    ],
+)
+def test_an_answer_that_is_not_json(body: bytes, reason: str) -> None:
+    with pytest.raises(PageError, match=r"^the answer is not JSON ") as error:
+        parse_page(body, "offers", 1)
+    assert reason in str(error.value)
+
+
+def test_numbers_keep_every_digit() -> None:
+    page = parse_page(json.dumps(answer()).replace('"a"', "1.10").encode(), "offers", 1)
+    assert str(page.records[0]["id"]) == "1.10"
+
+
+@pytest.mark.parametrize(
+    "text,value,is_clean",
+    [
+        ('"é"', "é", True),
+        (r'"\u0001"', "\x01", True),
+        (r'"\u0000"', "\x00", False),
+        (r'"\ud800"', "\ud800", False),
+        ("NaN", "nan", False),
+        ("-Infinity", "-inf", False),
+        ("1.10", Decimal("1.10"), True),
+    ],
+)
+def test_a_page_that_may_hold_what_targets_cannot_store(text: str, value: Any, is_clean: Any) -> None:
+    page = parse_page(json.dumps(answer()).replace('"a"', text).encode(), "offers", 1)
+    found = page.records[0]["id"]
+    assert (str(found) if isinstance(found, float) else found) == value
+    assert page.is_clean is is_clean
+
+
+def test_a_number_with_a_fraction_beside_a_lone_surrogate_keeps_every_digit() -> None:
+    body = json.dumps(answer()).replace('"a"', "1.10").replace('"b"', r'"\ud800"').encode()
+    assert str(parse_page(body, "offers", 1).records[0]["id"]) == "1.10"
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_an_answer_without_pages(count: int) -> None:
+    page = parse({"offers": [{}] * count}, paginated=False)
+    assert page == Page(1, [{}] * count, count, count + 1, count, 1, is_clean=True)
+    assert (page.is_full, page.has_next, page.last_number) == (False, False, 1)
+
+
+def test_an_answer_may_have_pages_one_day() -> None:
+    assert parse(answer(), paginated=False).has_next
+
+
+def test_an_answer_without_pages_is_page_1() -> None:
+    with pytest.raises(PageError, match=r"field 'pagination\.page' is 1, but page 2 was requested"):
+        parse({"offers": []}, 2, paginated=False)
+
+
+@pytest.mark.parametrize(
+    "page,last_number,has_next",
+    [
+        (page_of(1, 0, 0, 0), 1, False),
+        (page_of(1, 2, 2, 1), 1, False),
+        (page_of(1, 2, 3, 2), 2, True),
+        (page_of(1, 2, 3, 0), 2, True),
+        (page_of(2, 1, 3, 2), 2, False),
+        (page_of(2, 2, 4, 2), 2, False),
+        (page_of(2, 2, 4, 3), 2, True),
+        (page_of(2, 1, 4, 3), 2, False),
+        (page_of(2, 1, 3, 9), 2, False),
+        (page_of(3, 2, 4, 2), 2, True),
+        (page_of(3, 1, 4, 9), 2, False),
+        (page_of(3, 0, 4, 9), 2, False),
+        (page_of(1, 2, 0, 0), 1, False),
+        (page_of(2, 2, 0, 0), 1, True),
+        (page_of(1, 2, 0, 2), 1, True),
+    ],
+)
+def test_the_next_page(page: Page, last_number: int, has_next: Any) -> None:
+    assert (page.last_number, page.has_next) == (last_number, has_next)
+    assert page.end == 2 * (page.number - 1) + page.count
+    assert page.is_clean is False
+
+
+def test_the_paginator() -> None:
+    pages = {1: answer(), 2: answer({"id": "c"}, page=2)}
+    paginator = TracklyPaginator(lambda response: parse(pages[response.status_code], response.status_code))
+    assert paginator.current_value == 1
+    response = requests.Response()
+    response.status_code = 1
+    paginator.advance(response)
+    assert (paginator.current_value, paginator.finished) == (2, False)
+    response.status_code = 2
+    paginator.advance(response)
+    assert paginator.finished
+
+
+def test_the_paginator_follows_the_page_that_was_read() -> None:
+    paginator = TracklyPaginator(lambda _: Page(7, [{}], 1, 1, 9, 9))
+    paginator.advance(requests.Response())
+    assert paginator.current_value == 8

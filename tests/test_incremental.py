@@ -1,0 +1,199 @@
+"""Which records are emitted, and what the state stores."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from tap_trackly.incremental import (
+    CLOCK_TOLERANCE,
+    LAST_FULL_SEND,
+    LAST_FULL_SEND_OF,
+    Thresholds,
+    changed_part,
+    fingerprint_of,
+    resend_reason,
+    should_emit,
+    thresholds,
+    utc_text,
+)
+
+NOW = datetime(2026, 3, 2, 12, tzinfo=timezone.utc)
+START_DATE = "2026-01-01T00:00:00+00:00"
+BOOKMARK = "2026-03-01T12:00:00+00:00"
+
+
+def due(bookmark: str | None, start_date: str | None = None, reason: str = "") -> Thresholds:
+    state = {} if bookmark is None else {"replication_key_value": bookmark}
+    return thresholds(state, datetime.fromisoformat(bookmark) if bookmark else None, start_date, reason, NOW)
+
+
+def test_the_first_run_emits_all() -> None:
+    assert due(None) == Thresholds(None, None, "", is_bookmark_in_future=False)
+    assert due(None).is_full
+
+
+def test_the_first_run_with_a_start_date() -> None:
+    first = thresholds({}, datetime.fromisoformat(START_DATE), START_DATE, "", NOW)
+    assert first == Thresholds(START_DATE, START_DATE)
+    assert first.is_full
+
+
+@pytest.mark.parametrize("start_date", [None, START_DATE])
+def test_a_run_with_a_bookmark(start_date: str | None) -> None:
+    assert due(BOOKMARK, start_date) == Thresholds(BOOKMARK, start_date, "", is_bookmark_in_future=False)
+    assert not due(BOOKMARK, start_date).is_full
+
+
+@pytest.mark.parametrize("start_date", [None, START_DATE])
+def test_a_full_resend(start_date: str | None) -> None:
+    resend = due(BOOKMARK, start_date, "a reason")
+    assert resend == Thresholds(start_date, start_date, "a reason", is_bookmark_in_future=False)
+    assert resend.is_full
+
+
+@pytest.mark.parametrize("reason", ["", "a reason"])
+def test_a_bookmark_in_the_future_is_ignored(reason: str) -> None:
+    late = due(utc_text(NOW + timedelta(seconds=1)), START_DATE, reason)
+    assert late == Thresholds(START_DATE, START_DATE, reason, is_bookmark_in_future=True)
+
+
+def test_a_bookmark_at_the_start_of_the_run_counts() -> None:
+    assert due(utc_text(NOW)) == Thresholds(utc_text(NOW))
+
+
+def test_a_bookmark_is_compared_in_utc() -> None:
+    assert due("2026-03-02T13:00:00+01:00") == Thresholds("2026-03-02T12:00:00+00:00")
+    assert due("2026-03-02T12:00:00+01:00").seen_first == "2026-03-02T11:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    "updated_at,emitted",
+    [
+        ("2026-03-01T12:00:00+00:00", True),
+        ("2026-03-01T11:59:59.999999+00:00", False),
+        ("2026-03-01T12:00:00.000001+00:00", True),
+        ("2026-03-01T12:00:00Z", True),
+        ("2026-03-01T11:59:59Z", False),
+        ("2026-03-01T12:00:00", True),
+        ("2026-03-01T11:59:59", False),
+        ("2026-03-01 12:00:00", True),
+        ("2026-03-01T12:59:59+01:00", False),
+        ("2026-03-01T13:00:00+01:00", True),
+        ("2026-03-01T11:00:00-01:00", True),
+        ("2026-03-01", False),
+        ("2026-03-02", True),
+        ("0001-01-01T00:00:00Z", False),
+        ("0001-01-01T00:00:00+01:00", True),
+        ("", True),
+        ("yesterday", True),
+        (None, True),
+        (0, True),
+        (1772366400, True),
+        ({}, True),
+    ],
+)
+def test_records_at_or_after_the_threshold_are_emitted(updated_at: Any, emitted: Any) -> None:
+    assert should_emit(updated_at, BOOKMARK) is emitted
+    assert should_emit(updated_at, None) is True
+
+
+def state_of(age: timedelta, fingerprint: str | None = None) -> dict[str, Any]:
+    state = {LAST_FULL_SEND: (NOW - age).isoformat()}
+    return state if fingerprint is None else {**state, LAST_FULL_SEND_OF: fingerprint}
+
+
+@pytest.mark.parametrize(
+    "age,hours,reason",
+    [
+        (timedelta(0), 24, ""),
+        (timedelta(hours=23, seconds=-1), 24, ""),
+        (timedelta(hours=23), 24, "23 hours since the last full resend"),
+        (timedelta(hours=36, minutes=20), 24, "36 hours since the last full resend"),
+        (timedelta(hours=11.4), 12, ""),
+        (timedelta(hours=11.5), 12, "12 hours since the last full resend"),
+        (timedelta(hours=161), 168, "161 hours since the last full resend"),
+        (timedelta(minutes=57), 1, ""),
+        (timedelta(minutes=57.5), 1, "1 hours since the last full resend"),
+        (timedelta(0), 0, "full_resend_hours is 0"),
+        (timedelta(hours=5), 0, "full_resend_hours is 0"),
+        (timedelta(hours=1), 0.5, "1 hours since the last full resend"),
+        (timedelta(seconds=-1), 24, "the last full resend lies in the future"),
+        (timedelta(seconds=-1), 0, "the last full resend lies in the future"),
+    ],
+)
+def test_a_full_resend_is_due(age: timedelta, hours: float, reason: str) -> None:
+    assert resend_reason(state_of(age), NOW, hours, "a:1") == reason
+    assert resend_reason(state_of(age, "a:1"), NOW, hours, "a:1") == reason
+
+
+def test_a_state_written_by_hand() -> None:
+    assert resend_reason({"replication_key_value": BOOKMARK}, NOW, 24, "a:1") == ""
+    assert resend_reason({}, NOW, 0, "a:1") == "full_resend_hours is 0"
+
+
+@pytest.mark.parametrize("value", ["yesterday", None, 5])
+def test_a_state_with_an_invalid_time(value: Any) -> None:
+    reason = resend_reason({LAST_FULL_SEND: value}, NOW, 24, "a:1")
+    assert reason == "the state does not tell when all records were last sent"
+
+
+def test_the_time_of_the_last_full_resend_may_have_any_zone() -> None:
+    assert resend_reason({LAST_FULL_SEND: "2026-03-01T14:00:01+01:00"}, NOW, 24, "") == ""
+    assert resend_reason({LAST_FULL_SEND: "2026-03-01T14:00:00+01:00"}, NOW, 24, "") != ""
+
+
+def test_a_full_resend_is_due_when_what_it_sends_has_changed() -> None:
+    before = fingerprint_of(account="a", settings=["b"], selection=["c"], stream_maps={})
+    after = fingerprint_of(account="a", settings=["x"], selection=["c"], stream_maps={"y": 1})
+    state = state_of(timedelta(hours=1), before)
+    assert resend_reason(state, NOW, 24, before) == ""
+    assert resend_reason(state, NOW, 24, after) == "settings and stream_maps changed"
+
+
+@pytest.mark.parametrize(
+    "before,reason",
+    [
+        ("account:1 settings:2", ""),
+        ("account:0 settings:2", "account changed"),
+        ("account:1", "settings changed"),
+        ("settings:2 account:1", "settings changed"),
+        (None, "account and settings changed"),
+        (5, "account and settings changed"),
+    ],
+)
+def test_the_part_of_a_fingerprint_that_has_changed(before: Any, reason: str) -> None:
+    state = {**state_of(timedelta(hours=1)), LAST_FULL_SEND_OF: before}
+    assert resend_reason(state, NOW, 24, "account:1 settings:2") == reason
+
+
+def test_changed_part_names_the_settings_if_nothing_else() -> None:
+    assert changed_part("a:1 b:2", "a:1") == "settings changed"
+
+
+def test_a_fingerprint() -> None:
+    fingerprint = fingerprint_of(account={"b": 1, "a": 2}, settings=[NOW])
+    assert fingerprint == fingerprint_of(account={"a": 2, "b": 1}, settings=[str(NOW)])
+    names, hashes = zip(*(part.split(":") for part in fingerprint.split()), strict=True)
+    assert names == ("account", "settings")
+    assert [len(each) for each in hashes] == [16, 16]
+    assert fingerprint_of(account=1) != fingerprint_of(account=2)
+    assert fingerprint_of(account=["key"]) == "account:f9ba5f51eeb2e314"
+
+
+@pytest.mark.parametrize(
+    "time,text",
+    [
+        ("2026-03-01T12:00:00+00:00", "2026-03-01T12:00:00+00:00"),
+        ("2026-03-01T12:00:00.500000+02:00", "2026-03-01T10:00:00.500000+00:00"),
+        ("2026-03-01T12:00:00", "2026-03-01T12:00:00+00:00"),
+    ],
+)
+def test_times_are_text_in_utc(time: str, text: str) -> None:
+    assert utc_text(datetime.fromisoformat(time)) == text
+
+
+def test_the_clock_may_be_a_little_wrong() -> None:
+    assert timedelta(minutes=5) == CLOCK_TOLERANCE

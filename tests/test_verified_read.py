@@ -1,0 +1,480 @@
+"""How listings are read, and when a read is verified."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from tap_trackly.pagination import Page, Record
+from tap_trackly.prefetch import AHEAD_PER_WORKER, Prefetch
+from tap_trackly.verified_read import (
+    MAX_DEPTH,
+    MAX_PASSES,
+    MAX_UNANNOUNCED_PAGES,
+    Listing,
+    RecordError,
+    VerifiedRead,
+)
+from tests.simulated_account import (
+    ARCHIVED,
+    CONTACTS,
+    DEFAULT,
+    Fetcher,
+    OneByOne,
+    SimulatedAccount,
+    SimulatedSource,
+    Wanted,
+    get_key,
+)
+
+OFFERS = [DEFAULT, ARCHIVED]
+
+
+def read_of(
+    account: SimulatedAccount, *listings: Listing, fetcher: Fetcher | None = None, remembered_pages: int = 32
+) -> VerifiedRead:
+    source = SimulatedSource(listings, fetcher or OneByOne(account.answer))
+    return VerifiedRead(listings, source, get_key, remembered_pages)
+
+
+def new_keys(read: VerifiedRead) -> list[str]:
+    return [record["id"] for news in read for record in news.new]
+
+
+def keys(account: SimulatedAccount) -> set[str]:
+    return {record["id"] for record in account.records}
+
+
+def numbers(account: SimulatedAccount) -> list[int]:
+    return [number for _, number in account.asked]
+
+
+def at(request: int, change: Callable[[], object]) -> Callable[[int], object]:
+    """Return a history in which one change comes before one answer."""
+    return lambda number: number == request and change()
+
+
+def archive(account: SimulatedAccount, place: int) -> None:
+    account.touch(account.records[place], status="archived")
+
+
+@pytest.mark.parametrize("listing", [DEFAULT, CONTACTS])
+@pytest.mark.parametrize("count", range(8))
+def test_an_idle_listing(listing: Listing, count: int) -> None:
+    account = SimulatedAccount().fill(count)
+    read = read_of(account, listing)
+    assert new_keys(read) == [record["id"] for record in account.records]
+    pages = max(1, -(-count // 2))
+    edges = {0: [1], 1: [1], 2: [1, 2]}.get(count, [1, pages + (count % 2 == 0)])
+    assert numbers(account) == [*range(1, pages + 1), *edges]
+    assert (read.is_verified, read.passes, read.pages) == (True, 1, pages + len(edges))
+    assert (read.records, read.announced, read.duplicates) == (count, count, [])
+
+
+def test_an_idle_account_is_read_listing_by_listing() -> None:
+    account = SimulatedAccount().fill(3, "archived").fill(5)
+    read = read_of(account, *OFFERS)
+    assert sorted(new_keys(read)) == sorted(keys(account))
+    assert account.asked[:5] == [(DEFAULT, 1), (DEFAULT, 2), (DEFAULT, 3), (ARCHIVED, 1), (ARCHIVED, 2)]
+    assert account.asked[5:] == [(DEFAULT, 1), (DEFAULT, 3), (ARCHIVED, 1), (ARCHIVED, 2)]
+    assert (read.is_verified, read.announced) == (True, 8)
+
+
+@pytest.mark.parametrize("request_number", range(1, 12))
+@pytest.mark.parametrize("archived", range(6))
+@pytest.mark.parametrize("created", [0, 3, 6])
+def test_one_offer_is_archived_and_another_created(request_number: int, archived: int, created: int) -> None:
+    account = SimulatedAccount().fill(2, "archived").fill(6)
+    before = keys(account)
+
+    def swap() -> None:
+        archive(account, archived)
+        account.create(created)
+
+    account.before_answer = at(request_number, swap)
+    read = read_of(account, *OFFERS)
+    assert before <= set(new_keys(read))
+    assert read.is_verified
+
+
+@pytest.mark.parametrize("request_number", range(1, 12))
+@pytest.mark.parametrize("restored", range(4))
+def test_an_offer_is_restored(request_number: int, restored: int) -> None:
+    account = SimulatedAccount().fill(3).fill(4, "archived")
+    account.before_answer = at(request_number, lambda: account.touch(account.records[restored], status="active"))
+    read = read_of(account, *OFFERS)
+    assert set(new_keys(read)) == keys(account)
+    assert read.is_verified
+
+
+@pytest.mark.parametrize("request_number", range(1, 5))
+@pytest.mark.parametrize("count", [0, 25, 39])
+def test_lists_are_cut_short_once(request_number: int, count: int) -> None:
+    account = SimulatedAccount(per_page=None, cut_short={request_number: count}).fill(40)
+    read = read_of(account, *OFFERS)
+    assert len(new_keys(read)) == read.records == read.announced == 40
+    assert read.is_verified
+    assert read.passes == (2 if request_number in {1, 3} else 1)
+
+
+def test_lists_that_are_cut_short_in_every_pass() -> None:
+    account = SimulatedAccount(per_page=None, cut_short={1: 25, 3: 25, 5: 25}).fill(40)
+    read = read_of(account, DEFAULT)
+    assert len(new_keys(read)) == 40
+    assert (read.is_verified, read.passes, read.announced) == (False, MAX_PASSES, 40)
+
+
+@pytest.mark.parametrize("listing", [DEFAULT, CONTACTS])
+def test_a_last_page_is_cut_short_once(listing: Listing) -> None:
+    account = SimulatedAccount(per_page=10, cut_short={2: 3}).fill(15)
+    read = read_of(account, listing)
+    assert set(new_keys(read)) == keys(account)
+    assert (read.is_verified, read.passes, read.records) == (True, 2, 15)
+
+
+@pytest.mark.parametrize("listing", [DEFAULT, CONTACTS])
+def test_a_last_page_is_always_cut_short(listing: Listing) -> None:
+    account = SimulatedAccount(per_page=10).fill(2, "archived").fill(15)
+    account.before_answer = lambda number: account.asked[-1] == (listing, 2) and account.cut_short.update({number: 3})
+    read = read_of(account, listing, *([ARCHIVED] if listing == DEFAULT else []))
+    assert len(set(new_keys(read))) == (15 if listing == DEFAULT else 13)
+    assert (read.is_verified, read.passes) == (False, MAX_PASSES)
+
+
+def test_offers_beyond_a_capped_count_are_read_twice() -> None:
+    account = SimulatedAccount(per_page=100, cap=1000).fill(1200)
+    read = read_of(account, *OFFERS)
+    assert set(new_keys(read)) == keys(account)
+    assert (read.is_verified, read.passes, read.records, read.duplicates) == (True, 2, 1200, [])
+
+
+def test_contacts_beyond_a_capped_count_are_read_once() -> None:
+    account = SimulatedAccount(per_page=100, cap=1000).fill(1200)
+    read = read_of(account, CONTACTS)
+    assert set(new_keys(read)) == keys(account)
+    assert numbers(account) == [*range(1, 11), 1, 11, 11, 12, 13, 1, 13]
+    assert (read.is_verified, read.passes) == (True, 1)
+
+
+def test_contacts_go_on_after_a_full_page_of_known_ones() -> None:
+    account = SimulatedAccount(cap=4).fill(7)
+    before = keys(account)
+    account.before_answer = at(3, lambda: account.fill(2))
+    read = read_of(account, CONTACTS)
+    assert before <= set(new_keys(read))
+    assert read.is_verified
+
+
+def test_an_offer_is_archived_beyond_a_capped_count() -> None:
+    account = SimulatedAccount(cap=2).fill(9)
+    account.before_answer = at(4, lambda: archive(account, 3))
+    read = read_of(account, *OFFERS)
+    assert set(new_keys(read)) == keys(account)
+    assert read.is_verified
+
+
+def test_duplicates_in_the_data_are_verified_in_the_second_pass() -> None:
+    account = SimulatedAccount(in_both={"record-2", "record-4"}).fill(5)
+    read = read_of(account, *OFFERS)
+    assert sorted(new_keys(read)) == sorted(keys(account))
+    assert (read.is_verified, read.passes, read.records) == (True, 2, 5)
+    assert (read.announced, read.duplicates) == (7, ["record-4", "record-2"])
+
+
+def test_duplicates_that_came_of_a_move_are_not_in_the_data() -> None:
+    account = SimulatedAccount().fill(6)
+    account.before_answer = at(2, lambda: account.records.insert(0, account.records.pop(3)))
+    read = read_of(account, DEFAULT)
+    assert set(new_keys(read)) == keys(account)
+    assert (read.is_verified, read.passes, read.duplicates) == (True, 2, [])
+
+
+def test_duplicates_in_other_places_need_a_third_pass() -> None:
+    account = SimulatedAccount(in_both={"record-2"}).fill(4).fill(1, "archived")
+    account.before_answer = at(2, lambda: account.records.insert(0, account.records.pop(3)))
+    read = read_of(account, *OFFERS)
+    assert set(new_keys(read)) == keys(account)
+    assert (read.is_verified, read.passes, read.duplicates) == (True, 3, ["record-2"])
+
+
+def test_a_changed_record_is_yielded_again() -> None:
+    account = SimulatedAccount().fill(3)
+    account.before_answer = at(4, lambda: account.change(account.records[2]))
+    pages = list(read_of(account, DEFAULT))
+    assert [[record["id"] for record in news.new] for news in pages] == [["record-3", "record-2"], ["record-1"], [], []]
+    assert [[record["version"] for record in news.changed] for news in pages] == [[], [], [], [2]]
+    assert [news.page.number for news in pages] == [1, 2, 1, 2]
+
+
+def test_a_second_pass_yields_what_is_new_or_changed() -> None:
+    account = SimulatedAccount().fill(3)
+
+    def change() -> None:
+        account.create()
+        account.change(account.records[2])
+
+    account.before_answer = at(3, change)
+    pages = list(read_of(account, DEFAULT))
+    assert [record["id"] for news in pages for record in news.new] == ["record-3", "record-2", "record-1", "record-4"]
+    assert [record["id"] for news in pages for record in news.changed] == ["record-2"]
+
+
+def test_the_closing_check_yields_all_it_sees() -> None:
+    account = SimulatedAccount().fill(1, "archived").fill(1)
+
+    def change() -> None:
+        account.create()
+        account.change(account.records[-1])
+
+    account.before_answer = at(3, change)
+    read = read_of(account, *OFFERS)
+    pages = list(read)
+    assert [record["version"] for record in pages[3].changed] == [2]
+    assert (read.is_verified, read.passes) == (True, 2)
+
+
+def removal(account: SimulatedAccount, count: int = 1) -> Callable[[], None]:
+    def remove() -> None:
+        del account.records[:count]
+
+    return remove
+
+
+def test_a_read_goes_back_after_a_removal() -> None:
+    account = SimulatedAccount().fill(9)
+    account.before_answer = at(3, removal(account))
+    read = read_of(account, CONTACTS)
+    assert keys(account) <= set(new_keys(read))
+    assert numbers(account) == [1, 2, 3, 2, 3, 4, 1, 5]
+    assert (read.is_verified, read.passes, read.records, read.announced) == (True, 1, 9, 8)
+
+
+def test_a_read_goes_back_until_it_finds_a_record_that_it_has_read() -> None:
+    account = SimulatedAccount().fill(13)
+    account.before_answer = at(4, removal(account, 4))
+    read = read_of(account, CONTACTS)
+    assert keys(account) <= set(new_keys(read))
+    assert numbers(account) == [1, 2, 3, 4, 3, 2, 1, 2, 3, 4, 5, 1, 5]
+    assert (read.is_verified, read.passes) == (True, 1)
+
+
+def test_after_a_removal_the_count_alone_shows_no_continuity() -> None:
+    account = SimulatedAccount().fill(12)
+    before = keys(account)
+
+    def change(number: int) -> None:
+        if number == 4:
+            del account.records[:4]
+        if number == 5:
+            for _ in range(4):
+                account.create(len(account.records))
+
+    account.before_answer = change
+    read = read_of(account, CONTACTS)
+    assert keys(account) & before <= set(new_keys(read))
+    assert read.is_verified
+
+
+@pytest.mark.parametrize("remembered_pages,passes", [(2, 2), (3, 1), (4, 1)])
+def test_a_read_that_goes_back_further_than_it_remembers_starts_over(remembered_pages: int, passes: int) -> None:
+    account = SimulatedAccount().fill(20)
+    account.before_answer = at(6, removal(account, 6))
+    read = read_of(account, CONTACTS, remembered_pages=remembered_pages)
+    assert keys(account) <= set(new_keys(read))
+    assert (read.is_verified, read.passes) == (True, passes)
+
+
+def test_signups_cost_nothing() -> None:
+    account = SimulatedAccount().fill(9)
+    before = keys(account)
+    account.before_answer = lambda number: number in {2, 4, 5} and account.create()
+    read = read_of(account, CONTACTS)
+    assert before < set(new_keys(read))
+    assert numbers(account) == [1, 2, 3, 4, 5, 6, 1, 7]
+    assert read.is_verified
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_a_signup_during_the_closing_check(count: int) -> None:
+    account = SimulatedAccount().fill(count)
+    account.before_answer = at(3, account.create)
+    read = read_of(account, CONTACTS)
+    assert set(new_keys(read)) == keys(account)
+    assert (read.is_verified, read.passes) == (True, 1)
+
+
+def test_the_first_and_the_latest_contacts_are_remembered() -> None:
+    account = SimulatedAccount().fill(200)
+    account.before_answer = lambda number: number % 10 == 5 and account.create()
+    read = read_of(account, CONTACTS, remembered_pages=3)
+    yielded = Counter(new_keys(read))
+    assert max(yielded.values()) == 1
+    assert (read.is_verified, read.records) == (True, len(yielded))
+
+
+def test_other_contacts_are_forgotten() -> None:
+    account = SimulatedAccount().fill(200)
+    moved = account.records[100]
+    account.before_answer = at(60, lambda: account.records.insert(150, account.records.pop(100)))
+    yielded = Counter(new_keys(read_of(account, CONTACTS, remembered_pages=3)))
+    assert yielded[moved["id"]] == 2
+
+
+class Endless:
+    """A server that always announces one more page."""
+
+    def __init__(self, announce: Callable[[int], tuple[int, int]]) -> None:
+        self.announce = announce
+        self.requests = 0
+
+    def pages(self, listing: Listing, start: int) -> Generator[Page, None, None]:
+        number = start
+        while True:
+            page = self.request([(listing, number)])[0]
+            yield page
+            if not page.has_next:
+                return
+            number += 1
+
+    def request(self, wanted: Sequence[tuple[Listing, int]]) -> Sequence[Page]:
+        self.requests += len(wanted)
+        return [Page(number, [{"id": f"{number}"}], 1, 1, *self.announce(number)) for _, number in wanted]
+
+    def discard_prefetched(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("listing", [DEFAULT, CONTACTS])
+def test_a_server_that_always_counts_one_more_record(listing: Listing) -> None:
+    source = Endless(lambda number: (number + 1, number + 1))
+    read = VerifiedRead([listing], source, get_key)
+    assert max(news.page.number for news in read) == MAX_UNANNOUNCED_PAGES + 2
+    assert source.requests <= 3 * MAX_UNANNOUNCED_PAGES
+    assert not read.is_verified
+
+
+@pytest.mark.parametrize("listing", [DEFAULT, CONTACTS])
+def test_a_server_that_always_announces_one_more_page(listing: Listing) -> None:
+    source = Endless(lambda number: (1, number + 1))
+    read = VerifiedRead([listing], source, get_key)
+    assert [news.page.number for news in read] == [*range(1, MAX_UNANNOUNCED_PAGES + 2)]
+    assert not read.is_verified
+
+
+def nested(levels: int) -> Record:
+    value: Any = {}
+    for level in range(levels - 2):
+        value = [value] if level % 2 else {"a": value}
+    return {"id": "c", "value": value}
+
+
+class OneRecord(Endless):
+    """A server that has one record on its second page."""
+
+    def __init__(self, record: Record) -> None:
+        super().__init__(lambda _: (3, 2))
+        self.record = record
+
+    def request(self, wanted: Sequence[tuple[Listing, int]]) -> Sequence[Page]:
+        pages = [[{"id": "a"}, {"id": "b"}], [self.record]]
+        return [Page(number, pages[number - 1], 3 - number, 2, *self.announce(number)) for _, number in wanted]
+
+
+@pytest.mark.parametrize(
+    "record,message",
+    [
+        ({"id": None}, "field 'id' is missing or empty"),
+        (nested(MAX_DEPTH + 1), "nested more than 100 levels deep"),
+        (nested(100_000), "nested too deeply"),
+    ],
+)
+def test_a_record_that_cannot_be_read(record: Record, message: str) -> None:
+    with pytest.raises(RecordError) as error:
+        list(VerifiedRead([Listing("paused")], OneRecord(record), get_key))
+    assert str(error.value) == f"listing status=paused, page 2, record 1: {message}"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        nested(MAX_DEPTH),
+        {"id": "c", "text": "[" * 2 * MAX_DEPTH},
+        {"id": "c", "items": [{}] * MAX_DEPTH},
+        {"id": "c", "text": "\ud800"},
+    ],
+)
+def test_a_record_that_can_be_read(record: Record) -> None:
+    read = VerifiedRead([DEFAULT], OneRecord(record), get_key)
+    assert new_keys(read) == ["a", "b", "c"]
+    assert read.is_verified
+
+
+def test_a_lone_surrogate_is_part_of_the_state() -> None:
+    source = OneRecord({"id": "c", "text": "\ud800"})
+    changed = []
+    for news in VerifiedRead([DEFAULT], source, get_key):
+        changed += news.changed
+        if news.page.number == 2:
+            source.record = {"id": "c", "text": "\ud801"}
+    assert changed == [source.record]
+
+
+def test_listings_have_names() -> None:
+    assert [str(listing) for listing in OFFERS] == ["default listing", "listing status=archived"]
+
+
+def read_ahead(
+    change: Callable[[SimulatedAccount, int], object], workers: int
+) -> tuple[SimulatedAccount, VerifiedRead, set[str]]:
+    """Read 6,000 contacts, prefetched as in a run; also return which of those that stayed were missed."""
+    choice = random.Random(0)  # noqa: S311
+    account = SimulatedAccount(per_page=50).fill(6000)
+    before = keys(account)
+    account.before_answer = lambda number: change(account, number)
+
+    def fetch(wanted: Wanted) -> Page:
+        time.sleep(choice.random() / 1000)  # so that answers change places
+        return account.answer(wanted)
+
+    with closing(Prefetch(fetch, workers)) as prefetch:
+        read = read_of(account, CONTACTS, fetcher=prefetch, remembered_pages=2 * AHEAD_PER_WORKER * workers)
+        found = set(new_keys(read))
+    return account, read, (before & keys(account)) - found
+
+
+WORKERS = [1, 8]
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_requests_for_an_idle_account(workers: int) -> None:
+    account, read, missed = read_ahead(lambda *_: None, workers)
+    assert (read.is_verified, missed) == (True, set())
+    assert account.requests == 120 + 2
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_requests_with_a_signup_after_every_fifth(workers: int) -> None:
+    account, read, missed = read_ahead(lambda account, number: number % 5 == 0 and account.create(), workers)
+    assert (read.is_verified, missed) == (True, set())
+    assert account.requests <= 1.6 * 121
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_requests_with_a_removal_after_every_twelfth(workers: int) -> None:
+    account, read, missed = read_ahead(lambda account, number: number % 12 == 0 and account.records.pop(0), workers)
+    assert (read.is_verified, missed) == (True, set())
+    assert account.requests <= 2 * 120
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_requests_with_a_removal_after_each(workers: int) -> None:
+    account, read, missed = read_ahead(lambda account, number: number > 1 and account.records.pop(0), workers)
+    assert not read.is_verified
+    assert account.requests <= 4.5 * 120
+    assert len(missed) < 600
