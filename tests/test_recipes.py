@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +75,39 @@ def test_many_accounts(project: Project, account: Account, database: psycopg.Con
         project.add(one_schema)
         project.run(keys + in_turn)
         assert rows(database, question) == [("acme", *offers_of(account)), ("globex", *offers_of(globex))]
+
+
+def test_history(project: Project, account: Account, database: psycopg.Connection) -> None:
+    page = "docs/history.md"
+    (load,), (question,) = shown(page, "sh"), shown(page, "sql")
+    project.add(*shown(page, "yaml"))
+    promo, sale = list(account.offers)[:2]
+    account.offers[promo].update(payout=Decimal("2.50"), updated_at="2026-01-01T00:00:00Z")
+    project.run(load)
+    account.offers[promo].update(payout=Decimal("3.25"), updated_at="2026-06-01T11:59:59Z")
+    project.run(load)
+    account.offers[promo].update(payout=Decimal("4.00"), updated_at="2026-06-01T12:00:01Z")
+    account.offers[sale].update(status="archived")  # without a new updated_at, so only a full resend sees it
+    project.run(f"export TAP_TRACKLY__HISTORY_FULL_RESEND_HOURS=0\n{load}")
+
+    then = {row[0]: row[2:] for row in rows(database, question)}
+    assert set(then) == set(account.offers)
+    assert then[promo] == (Decimal("3.25"), "active")
+    assert then[sale][1] == "archived"
+    before = {row[0]: row[2:] for row in rows(database, question.replace("2026-06-01", "2026-01-01"))}
+    assert before[promo] == (Decimal("2.50"), "active")
+    assert rows(database, "SELECT count(*) FROM trackly_history.offers") == [(len(account.offers) + 3,)]
+
+
+def test_phone_numbers_are_hashed(project: Project, account: Account, database: psycopg.Connection) -> None:
+    page = "docs/personal-data.md"
+    project.add(*shown(page, "yaml"))
+    log = project.run("\n".join(shown(page, "sh")).replace("$(openssl rand -hex 32)", "secret"))
+    hashes = {
+        (contact["list_id"], sha256(f"secret{contact['phone_number']}".encode()).hexdigest())
+        for contact in account.contacts
+    }
+    assert set(rows(database, "SELECT list_id, phone_hash FROM trackly.contacts")) == hashes
+    columns = "SELECT column_name FROM information_schema.columns WHERE table_schema = 'trackly' AND table_name = 'contacts'"
+    assert not {"phone_number", "custom_fields"} & {name for (name,) in rows(database, columns)}
+    assert account.contacts[0]["phone_number"][-7:] not in log
