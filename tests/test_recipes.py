@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from hashlib import sha256
@@ -14,8 +16,9 @@ import pytest
 from sandbox.account import Account
 from sandbox.api import API_KEY
 from sandbox.database import postgres
+from sandbox.samples import Record
 from sandbox.server import running
-from tests.project import Project, shown
+from tests.project import HOME, Project, shown
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +114,28 @@ def test_phone_numbers_are_hashed(project: Project, account: Account, database: 
     columns = "SELECT column_name FROM information_schema.columns WHERE table_schema = 'trackly' AND table_name = 'contacts'"
     assert not {"phone_number", "custom_fields"} & {name for (name,) in rows(database, columns)}
     assert account.contacts[0]["phone_number"][-7:] not in log
+
+
+class RestlessAccount(Account):
+    """Gets a new offer with each request for offers."""
+
+    def records(self, kind: str) -> list[Record]:
+        if kind == "offers":
+            self.create({"name": "New"})
+        return super().records(kind)
+
+
+@pytest.mark.parametrize("account", [RestlessAccount(offers=3)])
+def test_incomplete_runs_are_told(project: Project, database: psycopg.Connection) -> None:
+    page = "docs/monitoring.md"
+    (fail_if_incomplete,) = shown(page, "sh")
+    log = project.run("meltano run tap-trackly target-postgres")
+    assert log.count(shown(page, "text")[0].removesuffix("...\n")) == 1
+    log = project.run(fail_if_incomplete, status=1)
+    for text in re.findall(r"^\| `(.+?)` \|", (HOME / page).read_text(), re.MULTILINE):
+        assert (text in log) == (text != "Loader failed")
+    state = json.loads(project.run("meltano state get dev:tap-trackly-to-target-postgres 2> /dev/null").splitlines()[-1])
+    bookmarks = state["singer_state"]["bookmarks"]
+    assert "replication_key_value" in bookmarks["schedules"]
+    assert "replication_key_value" not in bookmarks["offers"]
+    assert rows(database, "SELECT count(*) >= 3 FROM trackly.offers") == [(True,)]
