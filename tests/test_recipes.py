@@ -111,7 +111,9 @@ def test_phone_numbers_are_hashed(project: Project, account: Account, database: 
         for contact in account.contacts
     }
     assert set(rows(database, "SELECT list_id, phone_hash FROM trackly.contacts")) == hashes
-    columns = "SELECT column_name FROM information_schema.columns WHERE table_schema = 'trackly' AND table_name = 'contacts'"
+    columns = (
+        "SELECT column_name FROM information_schema.columns WHERE table_schema = 'trackly' AND table_name = 'contacts'"
+    )
     assert not {"phone_number", "custom_fields"} & {name for (name,) in rows(database, columns)}
     assert account.contacts[0]["phone_number"][-7:] not in log
 
@@ -134,8 +136,28 @@ def test_incomplete_runs_are_told(project: Project, database: psycopg.Connection
     log = project.run(fail_if_incomplete, status=1)
     for text in re.findall(r"^\| `(.+?)` \|", (HOME / page).read_text(), re.MULTILINE):
         assert (text in log) == (text != "Loader failed")
-    state = json.loads(project.run("meltano state get dev:tap-trackly-to-target-postgres 2> /dev/null").splitlines()[-1])
+    state = json.loads(
+        project.run("meltano state get dev:tap-trackly-to-target-postgres 2> /dev/null").splitlines()[-1]
+    )
     bookmarks = state["singer_state"]["bookmarks"]
     assert "replication_key_value" in bookmarks["schedules"]
     assert "replication_key_value" not in bookmarks["offers"]
     assert rows(database, "SELECT count(*) >= 3 FROM trackly.offers") == [(True,)]
+
+
+def test_a_key_is_checked(project: Project, account: Account) -> None:
+    (check,) = shown("docs/troubleshooting.md", "sh")
+    log = project.run(check)
+    assert "Plugin configuration is valid" in log
+    assert "offers: OK, 12 records" in log
+    assert "contacts" not in log
+    project.variables["TAP_TRACKLY_API_KEY"] = "trk_revoked"
+    assert "Check the setting api_key" in project.run("meltano invoke tap-trackly --test", status=1)
+
+
+def test_batches(project: Project, account: Account, database: psycopg.Connection) -> None:
+    project.add(*shown("docs/targets.md", "yaml"))
+    project.add("plugins: {extractors: [{name: tap-trackly, load_schema: batches}]}")
+    project.run("meltano run tap-trackly target-postgres")
+    assert list((project.folder / "output/batches").glob("*offers*"))
+    assert rows(database, "SELECT count(*), sum(payout) FROM batches.offers") == [offers_of(account)]
