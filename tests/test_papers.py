@@ -17,7 +17,7 @@ MELTANO = yaml.safe_load((PROJECT / "meltano.yml").read_text())
 KINDS = {
     "string": "string",
     "integer": "integer",
-    "number": "decimal",
+    "number": "string",  # Meltano 4.4 fails on a decimal from the environment; the tap parses the text
     "boolean": "boolean",
     "array": "array",
     "object": "object",

@@ -1,0 +1,163 @@
+"""What the pages under docs/ show is run as it stands there."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from sandbox.account import Account
+from sandbox.api import API_KEY
+from sandbox.database import postgres
+from sandbox.samples import Record
+from sandbox.server import running
+from tests.project import HOME, Project, shown
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with postgres() as address:
+        yield address
+
+
+@pytest.fixture
+def database(address: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(address, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def account() -> Iterator[Account]:
+    yield Account(offers=12, contacts=10)
+
+
+@pytest.fixture
+def project(account: Account, address: str, tmp_path: Path) -> Iterator[Project]:
+    with running(account) as url:
+        yield Project(
+            tmp_path,
+            {
+                "TAP_TRACKLY_API_KEY": API_KEY,
+                "TAP_TRACKLY_API_URL": url,
+                "TARGET_POSTGRES_SQLALCHEMY_URL": address,
+            },
+        )
+
+
+def rows(database: psycopg.Connection, query: str) -> list[Any]:
+    return database.execute(query.encode()).fetchall()
+
+
+def offers_of(account: Account) -> tuple[int, Any]:
+    return len(account.offers), sum(offer["payout"] for offer in account.offers.values())
+
+
+def test_many_accounts(project: Project, account: Account, database: psycopg.Connection) -> None:
+    page = "docs/many-accounts.md"
+    schemas, one_schema = shown(page, "yaml")
+    keys, side_by_side, in_turn = (script.replace("trk_...", API_KEY) for script in shown(page, "sh"))
+    (question,) = shown(page, "sql")
+    globex = Account(offers=9)
+    with running(globex) as url:
+        project.variables["TAP_TRACKLY__GLOBEX_API_URL"] = url
+
+        project.add(schemas)
+        project.run(keys + side_by_side)
+        for schema, held in ("acme", account), ("globex", globex):
+            assert rows(database, f"SELECT count(*), sum(payout) FROM {schema}.offers") == [offers_of(held)]  # noqa: S608
+        states = project.run("meltano state list").splitlines()
+        assert {"dev:tap-trackly--acme-to-target-postgres", "dev:tap-trackly--globex-to-target-postgres"} <= {*states}
+
+        project.add(one_schema)
+        project.run(keys + in_turn)
+        assert rows(database, question) == [("acme", *offers_of(account)), ("globex", *offers_of(globex))]
+
+
+def test_history(project: Project, account: Account, database: psycopg.Connection) -> None:
+    page = "docs/history.md"
+    (load,), (question,) = shown(page, "sh"), shown(page, "sql")
+    project.add(*shown(page, "yaml"))
+    promo, sale = list(account.offers)[:2]
+    account.offers[promo].update(payout=Decimal("2.50"), updated_at="2026-01-01T00:00:00Z")
+    project.run(load)
+    account.offers[promo].update(payout=Decimal("3.25"), updated_at="2026-06-01T11:59:59Z")
+    project.run(load)
+    account.offers[promo].update(payout=Decimal("4.00"), updated_at="2026-06-01T12:00:01Z")
+    account.offers[sale].update(status="archived")  # without a new updated_at, so only a full resend sees it
+    project.run(f"export TAP_TRACKLY__HISTORY_FULL_RESEND_HOURS=0\n{load}")
+
+    then = {row[0]: row[2:] for row in rows(database, question)}
+    assert set(then) == set(account.offers)
+    assert then[promo] == (Decimal("3.25"), "active")
+    assert then[sale][1] == "archived"
+    before = {row[0]: row[2:] for row in rows(database, question.replace("2026-06-01", "2026-01-01"))}
+    assert before[promo] == (Decimal("2.50"), "active")
+    assert rows(database, "SELECT count(*) FROM trackly_history.offers") == [(len(account.offers) + 3,)]
+
+
+def test_phone_numbers_are_hashed(project: Project, account: Account, database: psycopg.Connection) -> None:
+    page = "docs/personal-data.md"
+    project.add(*shown(page, "yaml"))
+    log = project.run("\n".join(shown(page, "sh")).replace("$(openssl rand -hex 32)", "secret"))
+    hashes = {
+        (contact["list_id"], sha256(f"secret{contact['phone_number']}".encode()).hexdigest())
+        for contact in account.contacts
+    }
+    assert set(rows(database, "SELECT list_id, phone_hash FROM trackly.contacts")) == hashes
+    columns = (
+        "SELECT column_name FROM information_schema.columns WHERE table_schema = 'trackly' AND table_name = 'contacts'"
+    )
+    assert not {"phone_number", "custom_fields"} & {name for (name,) in rows(database, columns)}
+    assert account.contacts[0]["phone_number"][-7:] not in log
+
+
+class RestlessAccount(Account):
+    """Gets a new offer with each request for offers."""
+
+    def records(self, kind: str) -> list[Record]:
+        if kind == "offers":
+            self.create({"name": "New"})
+        return super().records(kind)
+
+
+@pytest.mark.parametrize("account", [RestlessAccount(offers=3)])
+def test_incomplete_runs_are_told(project: Project, database: psycopg.Connection) -> None:
+    page = "docs/monitoring.md"
+    (fail_if_incomplete,) = shown(page, "sh")
+    log = project.run("meltano run tap-trackly target-postgres")
+    assert log.count(shown(page, "text")[0].removesuffix("...\n")) == 1
+    log = project.run(fail_if_incomplete, status=1)
+    for text in re.findall(r"^\| `(.+?)` \|", (HOME / page).read_text(), re.MULTILINE):
+        assert (text in log) == (text != "Loader failed")
+    state = json.loads(
+        project.run("meltano state get dev:tap-trackly-to-target-postgres 2> /dev/null").splitlines()[-1]
+    )
+    bookmarks = state["singer_state"]["bookmarks"]
+    assert "replication_key_value" in bookmarks["schedules"]
+    assert "replication_key_value" not in bookmarks["offers"]
+    assert rows(database, "SELECT count(*) >= 3 FROM trackly.offers") == [(True,)]
+
+
+def test_a_key_is_checked(project: Project, account: Account) -> None:
+    (check,) = shown("docs/troubleshooting.md", "sh")
+    log = project.run(check)
+    assert "Plugin configuration is valid" in log
+    assert "offers: OK, 12 records" in log
+    assert "contacts" not in log
+    project.variables["TAP_TRACKLY_API_KEY"] = "trk_revoked"
+    assert "Check the setting api_key" in project.run("meltano invoke tap-trackly --test", status=1)
+
+
+def test_batches(project: Project, account: Account, database: psycopg.Connection) -> None:
+    project.add(*shown("docs/targets.md", "yaml"))
+    project.add("plugins: {extractors: [{name: tap-trackly, load_schema: batches}]}")
+    project.run("meltano run tap-trackly target-postgres")
+    assert list((project.folder / "output/batches").glob("*offers*"))
+    assert rows(database, "SELECT count(*), sum(payout) FROM batches.offers") == [offers_of(account)]

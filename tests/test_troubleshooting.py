@@ -1,0 +1,80 @@
+"""Each message in the table of docs/troubleshooting.md is one that the tap logs for that cause."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response
+
+from sandbox.account import Account
+from sandbox.api import API_KEY
+from sandbox.samples import Record
+from sandbox.server import running
+from tests.project import HOME
+from tests.tap import TAP, environment, run_tap
+
+MESSAGES = re.findall(r"^\| (`.+?) \|", (HOME / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
+TESTED_ELSEWHERE = {"`certificate verification failed`", "`The target stopped reading`", "`Incomplete read`"}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "`Missing setting api_key`": {"api_key": None},
+    "`Invalid setting page_size: expected an integer from 1 to 100.`": {"page_size": 1000},
+    "`Unknown setting pagesize is ignored. Did you mean page_size?`": {"pagesize": 10},
+    "`HTTP 401`": {"api_key": "trk_revoked"},
+    "`Check the setting api_url; redirects are not followed.`": {"api_url": "{url}/v1"},
+    "`Check the setting api_url. Gave up after`": {"api_url": "http://127.0.0.1:9"},
+}
+ANSWERS = {
+    "`HTTP 403` and `The account does not have this product`": (403, {"error": "No", "code": "sms_not_enabled"}),
+    "`HTTP 403` and `The API key has no access`": (403, {"error": "Account is suspended"}),
+    "`HTTP 429` and `Gave up after`": (429, {"error": "Slow down"}),
+    "`HTTP 503` and `Gave up after`": (503, {"error": "Server error", "code": "server_error"}),
+}
+STATES = {"`Invalid state file`": {"type": "STATE", "value": {}}}
+
+
+class FailingAccount(Account):
+    """Gives the same answer to each request."""
+
+    def __init__(self, status: int, answer: dict[str, str]) -> None:
+        super().__init__(offers=0)
+        self.status, self.answer = status, answer
+
+    def records(self, kind: str) -> list[Record]:
+        raise HTTPException(response=Response(json.dumps(self.answer), self.status))
+
+
+@contextmanager
+def failing(message: str) -> Iterator[dict[str, Any]]:
+    """Serve what the message needs, and yield the settings for it."""
+    account = FailingAccount(*ANSWERS[message]) if message in ANSWERS else Account(offers=3)
+    with running(account) as url:
+        settings = {"api_key": API_KEY, "api_url": url, "max_retries": 0, **SETTINGS.get(message, {})}
+        yield {**settings, "api_url": settings["api_url"].format(url=url)}
+
+
+@pytest.mark.parametrize("message", [message for message in MESSAGES if message not in TESTED_ELSEWHERE])
+def test_message(message: str) -> None:
+    with failing(message) as config:
+        run = run_tap(config, state=STATES.get(message))
+    (line,) = run.lines("ERROR") or run.lines("WARNING")
+    assert all(text in line for text in re.findall("`(.+?)`", message))
+    assert run.status == (0 if line in run.lines("WARNING") else 1)
+
+
+def test_message_of_a_target_that_stops() -> None:
+    with running(Account(offers=3)) as url:
+        finished = subprocess.run(
+            ["/bin/bash", "-c", f"{TAP} --config=ENV | false"],
+            env=environment(TAP_TRACKLY_API_KEY=API_KEY, TAP_TRACKLY_API_URL=url),
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+    assert "The target stopped reading" in finished.stderr
