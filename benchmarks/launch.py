@@ -22,7 +22,8 @@ def main() -> None:
     def end(_number: int, _frame: FrameType | None) -> None:
         os.killpg(child, signal.SIGKILL)
 
-    signal.signal(signal.SIGALRM, end)
+    for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
     signal.alarm(LONGEST_RUN)
     _, status, usage = os.wait4(child, 0)
     wall = time.monotonic() - started
