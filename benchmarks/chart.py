@@ -1,51 +1,55 @@
-"""A bar chart as SVG."""
+"""Draws the walls of the loads into PostgreSQL: `chart.py RESULTS PICTURE`, in a virtual environment of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from html import escape
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
 
-_LABELS, _BARS, _VALUES = 130, 480, 70
-_TOP, _ROW, _BAR = 44, 26, 16
-_CHART = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" \
-font-family="sans-serif" font-size="13" role="img">
-<rect width="100%" height="100%" fill="#fff"/>
-<text x="12" y="26" font-size="15" font-weight="bold" fill="#222">{title}</text>
-{rows}
-</svg>
-"""
-_LINE = """<text x="{label_x}" y="{text_y}" text-anchor="end" fill="#222">{label}</text>\
-<rect x="{bar_x}" y="{y}" width="{length:.1f}" height="{bar}" rx="2" fill="{color}"/>\
-<text x="{value_x:.1f}" y="{text_y}" fill="#222">{value:.2f}</text>"""
+import matplotlib as mpl  # type: ignore[import-not-found]
+from matplotlib.figure import Figure  # type: ignore[import-not-found]
+
+CONTENDERS = {
+    "tap-trackly, target-postgres": ("tap-trackly", "#1f6feb"),
+    "SDK template, target-postgres": ("SDK template", "#b3bac2"),
+    "dlt rest_api": ("dlt rest_api", "#b3bac2"),
+}
+"""What is drawn, by the name of the contender: its label and color."""
+LOADS = {"first load": "First load", "hourly load": "Hourly load, 1 % changed"}
+_TEXT = "#24292f"
 
 
-def bars(title: str, values: Mapping[str, float], emphasis: str) -> str:
-    """Return a chart with a horizontal bar for each value.
+def main() -> None:
+    """Draw a chart for each account and load."""
+    results, picture = json.loads(Path(sys.argv[1]).read_text()), sys.argv[2]
+    # The same numbers make the same file.
+    mpl.rcParams.update({"svg.hashsalt": "tap-trackly", "font.size": 10, "text.color": _TEXT})
+    # A background of its own makes it readable on a dark page, too.
+    figure = Figure(figsize=(9, 0.8 + 1.8 * len(results)), layout="constrained", facecolor="white")
+    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.15)
+    figure.suptitle("Seconds from start to the last row in PostgreSQL (less is better)", fontweight="bold")
+    rows = figure.subplots(len(results), len(LOADS), sharex="row", sharey=True, squeeze=False)
+    for row, account in zip(rows, results.values(), strict=True):
+        for axes, (load, title) in zip(row, LOADS.items(), strict=True):
+            draw(axes, f"{title}\n{account['account']}", account[load])
+    rows[0][0].invert_yaxis()
+    figure.savefig(picture, dpi=150, metadata={"Date": None} if picture.endswith(".svg") else None)
 
-    Args:
-        title: What the values are.
-        values: By label.
-        emphasis: What the labels of the bars that stand out begin with.
-    """
-    longest = max(values.values())
-    rows = []
-    for position, (label, value) in enumerate(values.items()):
-        y = _TOP + position * _ROW
-        length = _BARS * value / longest
-        rows.append(
-            _LINE.format(
-                label_x=_LABELS - 8,
-                text_y=y + 13,
-                label=escape(label),
-                bar_x=_LABELS,
-                y=y,
-                length=length,
-                bar=_BAR,
-                color="#1f6feb" if label.startswith(emphasis) else "#b3bac2",
-                value_x=_LABELS + length + 6,
-                value=value,
-            )
-        )
-    return _CHART.format(
-        width=_LABELS + _BARS + _VALUES, height=_TOP + len(rows) * _ROW + 8, title=escape(title), rows="\n".join(rows)
-    )
+
+def draw(axes: Any, title: str, measured: dict[str, Any]) -> None:
+    """Draw a bar for each contender, with its seconds behind it, or in its place what was wrong."""
+    labels, colors = zip(*CONTENDERS.values(), strict=True)
+    walls = {name: statistics.median(numbers["wall"]) for name, numbers in measured["contenders"].items()}
+    bars = axes.barh(labels, [walls.get(name, 0) for name in CONTENDERS], color=colors, height=0.7)
+    words = {**{name: f"{wall:.1f}" for name, wall in walls.items()}, **measured["wrong"]}
+    axes.bar_label(bars, [words[name] for name in CONTENDERS], padding=4)
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.margins(x=0.15)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, labelbottom=False, labelcolor=_TEXT)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,47 +3,58 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.running import OUTPUT, PROJECT, Contender
+import yaml
+
+from benchmarks.running import OUTPUT, PROJECT, STATE, Contender
 
 API_KEY = "trk_benchmark"
 _HERE = PROJECT / "benchmarks"
 
 
-def ours(name: str, **settings: Any) -> Contender:
-    """Return the installed tap with some settings; it reads the offers only, as the others do."""
-    tap = str(Path(sys.executable).with_name("tap-trackly"))
-    discovered = json.loads(subprocess.run([tap, "--discover"], capture_output=True, check=True).stdout)
-    catalog = {"streams": [stream for stream in discovered["streams"] if stream["stream"] == "offers"]}
-
-    def command(url: str, folder: Path) -> list[str]:
-        path = folder / "catalog.json"
-        path.write_text(json.dumps(catalog))
-        return [tap, "--config", _config(url, folder, settings), "--catalog", str(path)]
-
-    return Contender(name, command)
+def ours(name: str, stream: str = "offers", **settings: Any) -> Contender:
+    """Return the installed tap with some settings, reading one stream."""
+    return _tap(name, [str(Path(sys.executable).with_name("tap-trackly"))], stream, settings)
 
 
-def template() -> Contender:
-    """Return the tap that the SDK's template makes."""
-    module = [sys.executable, "-m", "benchmarks.contenders.template_tap"]
-    return Contender("SDK template", lambda url, folder: [*module, "--config", _config(url, folder, {})])
+def template(stream: str = "offers") -> Contender:
+    """Return the tap that the SDK's template makes, reading one stream."""
+    return _tap("SDK template", [sys.executable, "-m", "benchmarks.contenders.template_tap"], stream, {})
+
+
+def configured_target(tap: Contender, database: str) -> Contender:
+    """Return a tap that loads through target-postgres as meltano.yml configures it."""
+    loaders = yaml.safe_load((PROJECT / "meltano.yml").read_text())["plugins"]["loaders"]
+    (loader,) = [loader for loader in loaders if loader["name"] == "target-postgres"]
+    # The schema may be named by a variable that only Meltano knows.
+    return _pipe(tap, database, {**loader["config"], "default_target_schema": "trackly"}, loader["env"])
+
+
+def default_target(tap: Contender, database: str) -> Contender:
+    """Return a tap that loads through target-postgres with its defaults."""
+    return _pipe(tap, database, {}, {})
 
 
 def dlt(*, load: bool) -> Contender:
     """Return dlt's REST API source, which loads into files or only extracts to files."""
-    script = [str(_python_with("dlt")), str(_HERE / "contenders" / "dlt_rest_api.py")]
 
-    def command(url: str, folder: Path) -> list[str]:
+    def arguments(folder: Path) -> list[str]:
         if load:
-            return [*script, url, API_KEY, str(folder / "work"), "--load", str(folder / OUTPUT)]
-        return [*script, url, API_KEY, str(folder / OUTPUT)]
+            return [str(folder / "work"), "--load", str(folder / OUTPUT)]
+        return [str(folder / OUTPUT)]
 
-    return Contender("dlt rest_api", command)
+    return _dlt(arguments)
+
+
+def dlt_to_postgres(database: str) -> Contender:
+    """Return dlt's REST API source, which merges what changed into PostgreSQL."""
+    return _dlt(lambda folder: [str(folder / "work"), "--database", database], table="trackly.offers")
 
 
 def bare(concurrency: int) -> Contender:
@@ -58,16 +69,53 @@ def drain(concurrency: int) -> Contender:
     return Contender(f"drain, {concurrency}", lambda url, _: [*module, url, str(concurrency)], delivers=False)
 
 
-def _config(url: str, folder: Path, settings: dict[str, Any]) -> str:
-    path = folder / "config.json"
-    path.write_text(json.dumps({"api_key": API_KEY, "api_url": url, **settings}))
+def _tap(name: str, program: list[str], stream: str, settings: dict[str, Any]) -> Contender:
+    """Return a Singer tap; it goes on from the state in its folder, if there is one."""
+    discovered = json.loads(
+        subprocess.run([*program, "--discover"], cwd=PROJECT, capture_output=True, check=True).stdout
+    )
+    (entry,) = [entry for entry in discovered["streams"] if entry["stream"] == stream]
+    for metadata in entry["metadata"]:
+        if not metadata["breadcrumb"]:
+            metadata["metadata"]["selected"] = True
+
+    def command(url: str, folder: Path) -> list[str]:
+        config = _write(folder, "config", {"api_key": API_KEY, "api_url": url, **settings})
+        catalog = _write(folder, "catalog", {"streams": [entry]})
+        state = ["--state", str(folder / STATE)] if (folder / STATE).exists() else []
+        return [*program, "--config", config, "--catalog", catalog, *state]
+
+    return Contender(name, command)
+
+
+def _pipe(tap: Contender, database: str, settings: dict[str, Any], variables: dict[str, str]) -> Contender:
+    """Return a tap that loads through target-postgres with some settings and environment variables."""
+    target = python_with(PROJECT / "requirements" / "target-postgres.txt").with_name("target-postgres")
+    environment = ["env", *(f"{name}={value}" for name, value in variables.items())]
+
+    def command(url: str, folder: Path) -> list[str]:
+        config = _write(folder, "target", {"sqlalchemy_url": database, **settings})
+        load = [*environment, str(target), "--config", config]
+        return ["bash", "-o", "pipefail", "-c", f"{shlex.join(tap.command(url, folder))} | {shlex.join(load)}"]
+
+    schema = settings.get("default_target_schema", "melty")  # which is the target's default
+    return Contender(f"{tap.name}, target-postgres", command, table=f"{schema}.offers")
+
+
+def _dlt(arguments: Callable[[Path], list[str]], table: str = "") -> Contender:
+    script = [str(python_with(_HERE / "requirements" / "dlt.txt")), str(_HERE / "contenders" / "dlt_rest_api.py")]
+    return Contender("dlt rest_api", lambda url, folder: [*script, url, API_KEY, *arguments(folder)], table=table)
+
+
+def _write(folder: Path, name: str, content: dict[str, Any]) -> str:
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(content))
     return str(path)
 
 
-def _python_with(name: str) -> Path:
+def python_with(requirements: Path) -> Path:
     """Return the Python of a virtual environment that has the pinned packages of a file."""
-    requirements = _HERE / "requirements" / f"{name}.txt"
-    environment = _HERE / ".venvs" / name
+    environment = _HERE / ".venvs" / requirements.stem
     python = environment / "bin" / "python"
     installed = environment / "installed.txt"
     if not installed.exists() or installed.read_text() != requirements.read_text():

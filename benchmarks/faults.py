@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from benchmarks.commands import dlt, ours, template
 from benchmarks.running import Contender, Run, run
 
 OFFERS = 620
+MORE_OFFERS = {"capped": 1_200, "rate": 2_400}
 CASES = {
     None: "nothing",
     "empty": "page 3 empty, once",
     "error-200": 'page 3 a 200 with `{"error": …}`, once',
+    "error-beside": 'page 3 a 200 with `{"error": …}` beside no offers and a `total` of 0, once',
     "half": "page 3 a 200 with half of its JSON, once",
     "500": "page 3 a 500, once",
     "reset": "page 3 a connection reset, once",
     "429": "page 3 a 429, once",
     "archived": "an offer of page 1 archived after page 2 was read",
     "redirect": "page 3 a redirect to another host, once",
+    "capped": "1,200 offers; `total` never says more than 1,000",
+    "rate": "2,400 offers; 3 requests a second are answered, others get a 429 with `Retry-After: 1`",
 }
+_INCOMPLETE = re.compile(r"WARNING.*\b(in|not )complete", re.IGNORECASE)
+"""A line of a log that says that not everything may have been read."""
 
 
 def main() -> None:
@@ -32,9 +39,12 @@ def main() -> None:
 
 def outcome(contender: Contender, fault: str | None) -> str:
     """Return in words what a contender made of a fault."""
-    result = run(contender, offers=OFFERS, fault=fault)
-    words = f"{result.delivered} of {OFFERS}, exit {result.exit_status}"
-    return f"{words}, {_key(result)}" if fault == "redirect" else words
+    offers = MORE_OFFERS.get(fault or "", OFFERS)
+    result = run(contender, records=offers, fault=fault)
+    words = f"{result.delivered:,} of {offers:,}, exit {result.exit_status}"
+    if fault == "redirect":
+        words += f", {_key(result)}"
+    return f"{words}, warned" if _INCOMPLETE.search(result.errors) else words
 
 
 def print_row(cells: Sequence[str]) -> None:

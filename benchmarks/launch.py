@@ -14,15 +14,16 @@ LONGEST_RUN = 600  # seconds
 
 
 def main() -> None:
-    """Run the command, and end it if it does not end."""
+    """Run the command, and end it and what it started if it does not end."""
     report, *command = sys.argv[1:]
     started = time.monotonic()
-    child = os.posix_spawn(command[0], command, os.environ)
+    child = os.posix_spawnp(command[0], command, os.environ, setpgroup=0)
 
     def end(_number: int, _frame: FrameType | None) -> None:
-        os.kill(child, signal.SIGKILL)
+        os.killpg(child, signal.SIGKILL)
 
-    signal.signal(signal.SIGALRM, end)
+    for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
     signal.alarm(LONGEST_RUN)
     _, status, usage = os.wait4(child, 0)
     wall = time.monotonic() - started

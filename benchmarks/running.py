@@ -12,14 +12,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
 from benchmarks.server import Stats
 
 PROJECT = Path(__file__).parent.parent
 OUTPUT = "output"
+STATE = "state.json"
 _LAUNCH = PROJECT / "benchmarks" / "launch.py"
-_ID = re.compile(rb'"id": ?"([0-9a-f]{24})"')
+_ID = re.compile(rb'"(?:id|phone_number)": ?"([0-9a-f]{24}|\+1[0-9]{10})"')
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 
 
@@ -32,11 +34,13 @@ class Contender:
         command: Returns its command line for the address of an API and a folder of its own. What
             it delivers goes to standard output or beneath the folder's folder "output".
         delivers: Whether anything comes out.
+        table: The table of a database that it loads offers into, if it loads into a database.
     """
 
     name: str
     command: Callable[[str, Path], list[str]]
     delivers: bool = True
+    table: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,10 @@ class Run:
 
     Attributes:
         exit_status: Of its process; negative for a signal.
-        delivered: How many different offers came out.
+        delivered: How many different records came out.
         wall: Seconds from its start to its end.
-        processor: Seconds of processor time, its own and the kernel's for it.
-        peak: The most memory that it held, in megabytes.
+        processor: Seconds of processor time of all its processes, their own and the kernel's for them.
+        peak: The most memory that one of its processes held, in megabytes.
         server: What the server saw.
         errors: What it wrote to standard error.
     """
@@ -62,36 +66,60 @@ class Run:
     errors: str
 
 
-def run(contender: Contender, *, offers: int, latency: float = 0.0, fault: str | None = None) -> Run:
+def run(
+    contender: Contender, *, records: int, stream: str = "offers", latency: float = 0.0, fault: str | None = None
+) -> Run:
     """Let a contender read an account that nobody has read before."""
-    with tempfile.TemporaryDirectory(prefix="trackly-") as name, serving(offers, latency, fault) as url:
-        folder = Path(name)
-        output = folder / OUTPUT
-        output.mkdir()
-        started = stats(url)
-        command = contender.command(f"{url}/api/v2", folder)
-        exit_status, wall, processor, peak = _measure(command, folder)
-        ended = stats(url)
-        ended.processor -= started.processor
-        return Run(
-            exit_status=exit_status,
-            delivered=len(_ids(output)),
-            wall=wall,
-            processor=processor,
-            peak=peak,
-            server=ended,
-            errors=(folder / "errors").read_text(errors="replace"),
-        )
+    with (
+        tempfile.TemporaryDirectory(prefix="trackly-") as folder,
+        serving(records, stream, latency, fault) as url,
+    ):
+        return measure(contender, url, Path(folder))
+
+
+def measure(contender: Contender, url: str, folder: Path) -> Run:
+    """Let a contender read an account, with a folder that may hold what its last run left."""
+    output = folder / OUTPUT
+    output.mkdir(exist_ok=True)
+    started = stats(url)
+    command = contender.command(f"{url}/api/v2", folder)
+    exit_status, wall, processor, peak = _measure(command, folder)
+    ended = stats(url)
+    ended.processor -= started.processor
+    return Run(
+        exit_status=exit_status,
+        delivered=len(_ids(output)),
+        wall=wall,
+        processor=processor,
+        peak=peak,
+        server=ended,
+        errors=(folder / "errors").read_text(errors="replace"),
+    )
+
+
+def keep_state(folder: Path) -> None:
+    """Keep the state that came out last, from a tap as a message or from a target as it is, for the next run."""
+    lines = (folder / OUTPUT / "stdout").read_bytes().splitlines()
+    last = json.loads(lines[-1]) if lines else {}
+    state = last.get("value", last)
+    if "bookmarks" in state:
+        (folder / STATE).write_text(json.dumps(state))
 
 
 @contextmanager
-def serving(offers: int, latency: float = 0.0, fault: str | None = None) -> Iterator[str]:
+def serving(records: int, stream: str = "offers", latency: float = 0.0, fault: str | None = None) -> Iterator[str]:
     """Serve an account in a process of its own while the context is open.
+
+    Args:
+        records: How many it has.
+        stream: Of what, "offers" or "contacts".
+        latency: Seconds that each answer waits.
+        fault: What goes wrong, one of the server's `FAULTS`.
 
     Yields:
         Its address without a path.
     """
-    command = [sys.executable, "-m", "benchmarks.server", f"--offers={offers}", f"--latency={latency}"]
+    command = [sys.executable, "-m", "benchmarks.server", f"--{stream}={records}", f"--latency={latency}"]
     command += [f"--fault={fault}"] if fault else []
     with subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin  # noqa: S101 - as asked for
@@ -104,8 +132,13 @@ def serving(offers: int, latency: float = 0.0, fault: str | None = None) -> Iter
 
 def stats(url: str) -> Stats:
     """Return what a server has seen so far."""
-    with build_opener(ProxyHandler({})).open(f"{url}/stats", timeout=10) as answer:
-        return Stats(**json.load(answer))
+    return Stats(**ask(url, "stats"))
+
+
+def ask(url: str, path: str) -> Any:
+    """Return what a server answers."""
+    with build_opener(ProxyHandler({})).open(f"{url}/{path}", timeout=60) as answer:
+        return json.load(answer)
 
 
 def _measure(command: list[str], folder: Path) -> tuple[int, float, float, float]:
@@ -132,7 +165,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _ids(output: Path) -> set[bytes]:
-    """The ids of the offers in all files beneath a folder, which hold JSON in lines."""
+    """The ids of the records in all files beneath a folder, which hold JSON in lines."""
     ids: set[bytes] = set()
     for path in output.rglob("*"):
         if path.is_file():

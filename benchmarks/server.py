@@ -12,20 +12,22 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
-FAULTS = ("empty", "error-200", "half", "500", "reset", "429", "archived", "redirect")
+_ONCE = ("empty", "error-200", "error-beside", "half", "500", "reset", "429", "redirect")
+FAULTS = (*_ONCE, "archived", "capped", "rate")
 LARGEST_PAGE_SIZE = 100
+LARGEST_COUNT = 1000
 _FAULTY_PAGE = 3
-_PATH = "/api/v2/offers"
+_RATE = 3  # requests in a second
+_OFFERS, _CONTACTS = "/api/v2/offers", "/api/v2/contacts"
+_LARGEST_CONTACTS_PAGE_SIZE = 1000
+_RATE_LIMITED = b'{"error":"Too many requests.","code":"rate_limited"}'
 _FIRST_ID = 0x664F1A2B3C4D5E6F7A8B9C0D
 _REASONS = {200: "OK", 302: "Found", 404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
-
-Send = Callable[[bytes], None]
 
 
 @dataclass
@@ -33,7 +35,7 @@ class Stats:
     """What a server has seen.
 
     Attributes:
-        requests: Requests for offers.
+        requests: Requests for records.
         in_flight: The most of them that waited for their answers at once.
         key_sent_elsewhere: Whether the key came to the host that a redirect named.
         processor: Seconds of processor time that the server took since it listens.
@@ -50,14 +52,15 @@ class Account:
 
     Args:
         offers: How many; none is archived.
+        largest_count: The most that it says a listing has.
     """
 
-    def __init__(self, offers: int) -> None:
+    def __init__(self, offers: int, largest_count: int = sys.maxsize) -> None:
         self._live = [_offer(number) for number in range(offers)]
         self._archived: list[dict[str, Any]] = []
         self._answers: dict[tuple[str, int, int], bytes] = {}
-        for number in range(1, -(-offers // LARGEST_PAGE_SIZE) + 1):
-            self.answer("", number, LARGEST_PAGE_SIZE)
+        self._largest_count = largest_count
+        self._prepare()
 
     def answer(self, status: str, number: int, per_page: int) -> bytes:
         """Return the whole answer to the request for a page."""
@@ -72,13 +75,12 @@ class Account:
         if offers is None:
             offers = [offer for offer in self._live if offer["status"] == status]
         start = (number - 1) * per_page
-        pagination = {
-            "page": number,
-            "per_page": per_page,
-            "total": len(offers),
-            "total_pages": -(-len(offers) // per_page),
-        }
+        pagination = _pagination(number, per_page, min(len(offers), self._largest_count))
         return _json({"offers": offers[start : start + per_page], "pagination": pagination})
+
+    def payouts(self) -> dict[str, float]:
+        """Return the payout of each offer by its id."""
+        return {offer["id"]: offer["payout"] for offer in self._live + self._archived}
 
     def archive_first(self) -> None:
         """Archive the offer that is listed first, so that all others move up by one."""
@@ -86,20 +88,71 @@ class Account:
         self._archived.append({**offer, "status": "archived", "updated_at": _text(datetime.now(timezone.utc))})
         self._answers.clear()
 
+    def change(self) -> None:
+        """Raise the payout of every hundredth offer."""
+        for offer in self._live[::100]:
+            offer.update(payout=round(offer["payout"] + 1, 2), updated_at=_text(datetime.now(timezone.utc)))
+        self._answers.clear()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        for number in range(1, -(-len(self._live) // LARGEST_PAGE_SIZE) + 1):
+            self.answer("", number, LARGEST_PAGE_SIZE)
+
+
+class Contacts:
+    """Contacts in pages that are made as they are asked for: all at once, a million take too much memory.
+
+    Args:
+        count: How many.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._prepared = [_json(_contact(number)) for number in range(_LARGEST_CONTACTS_PAGE_SIZE)]
+
+    def page(self, number: int, per_page: int) -> bytes:
+        """Return one page."""
+        numbers = range((number - 1) * per_page, min(number * per_page, self._count))
+        divided = (divmod(each, len(self._prepared)) for each in numbers)
+        contacts = b",".join(self._prepared[which] % thousand for thousand, which in divided)
+        return b'{"contacts":[%b],"pagination":%b}' % (contacts, _json(_pagination(number, per_page, self._count)))
+
+
+class Bucket:
+    """Tokens for requests, filled steadily."""
+
+    def __init__(self) -> None:
+        self._tokens = float(_RATE)
+        self._filled = time.monotonic()
+
+    def take(self) -> bool:
+        """Take a token, if there is one."""
+        now = time.monotonic()
+        self._tokens = min(_RATE, self._tokens + (now - self._filled) * _RATE)
+        self._filled = now
+        allowed = self._tokens >= 1
+        self._tokens -= allowed
+        return allowed
+
 
 class Service:
     """The API over an account.
 
     Args:
         account: What it serves.
+        contacts: What else it serves.
         latency: Seconds that each answer waits.
-        fault: What goes wrong once, with page 3 of the default listing; one of `FAULTS` or none.
+        fault: What goes wrong: "capped" and "rate" all the time, others once, with page 3 of the
+            default listing of offers; one of `FAULTS` or none.
     """
 
-    def __init__(self, account: Account, latency: float = 0.0, fault: str | None = None) -> None:
+    def __init__(self, account: Account, contacts: Contacts, latency: float = 0.0, fault: str | None = None) -> None:
         self.stats = Stats()
         self.elsewhere = ""
         self._account = account
+        self._contacts = contacts
+        self._bucket = Bucket() if fault == "rate" else None
         self._latency = latency
         self._fault = fault
         self._waiting = 0
@@ -107,29 +160,44 @@ class Service:
     def take(self, target: str, connection: Connection) -> None:
         """Answer a request, now or when the latency has passed."""
         url = urlsplit(target)
-        if url.path == "/stats":
-            self.stats.processor = time.process_time()
-            connection.send(_answer(200, _json(asdict(self.stats))))
-            return
-        if url.path != _PATH:
-            connection.send(_answer(404, _json({"error": "Not found.", "code": "not_found"})))
+        if url.path not in {_OFFERS, _CONTACTS}:
+            connection.send(self._control(url.path))
             return
         self.stats.requests += 1
         self._waiting += 1
         self.stats.in_flight = max(self.stats.in_flight, self._waiting)
         if self._latency:
-            asyncio.get_running_loop().call_later(self._latency, self._finish, url.query, connection)
+            asyncio.get_running_loop().call_later(self._latency, self._finish, url, connection)
         else:
-            self._finish(url.query, connection)
+            self._finish(url, connection)
 
-    def _finish(self, query: str, connection: Connection) -> None:
+    def _control(self, path: str) -> bytes:
+        """Do or tell what a benchmark wants."""
+        if path == "/stats":
+            self.stats.processor = time.process_time()
+            return _answer(200, _json(asdict(self.stats)))
+        if path == "/payouts":
+            return _answer(200, _json(self._account.payouts()))
+        if path == "/change":
+            self._account.change()
+            return _answer(200, b"{}")
+        return _answer(404, _json({"error": "Not found.", "code": "not_found"}))
+
+    def _finish(self, url: SplitResult, connection: Connection) -> None:
         self._waiting -= 1
-        fields = {name: values[0] for name, values in parse_qs(query).items()}
+        fields = {name: values[0] for name, values in parse_qs(url.query).items()}
         status = fields.get("status", "")
         number = int(fields.get("page", 1))
-        per_page = min(int(fields.get("per_page", 50)), LARGEST_PAGE_SIZE)
-        if self._fault and self._fault != "archived" and (status, number) == ("", _FAULTY_PAGE):
-            self._go_wrong(query, per_page, connection)
+        per_page = int(fields.get("per_page", 50))
+        if url.path == _CONTACTS:
+            page = self._contacts.page(number, min(per_page, _LARGEST_CONTACTS_PAGE_SIZE))
+            connection.send(_answer(200, page))
+            return
+        per_page = min(per_page, LARGEST_PAGE_SIZE)
+        if self._bucket and not self._bucket.take():
+            connection.send(_answer(429, _RATE_LIMITED, "Retry-After: 1\r\n"))
+        elif self._fault in _ONCE and (status, number) == ("", _FAULTY_PAGE):
+            self._go_wrong(url.query, per_page, connection)
         else:
             connection.send(self._account.answer(status, number, per_page))
         if self._fault == "archived" and (status, number) == ("", _FAULTY_PAGE - 1):
@@ -139,14 +207,16 @@ class Service:
     def _go_wrong(self, query: str, per_page: int, connection: Connection) -> None:
         fault, self._fault = self._fault, None
         page = self._account.page("", _FAULTY_PAGE, per_page)
-        error = _json({"error": "Something went wrong.", "code": "server_error"})
+        error = {"error": "Something went wrong.", "code": "server_error"}
+        nothing = {"offers": [], "pagination": _pagination(_FAULTY_PAGE, per_page, 0)}
         answers = {
             "empty": _answer(200, _json({**json.loads(page), "offers": []})),
-            "error-200": _answer(200, error),
+            "error-200": _answer(200, _json(error)),
+            "error-beside": _answer(200, _json({**error, **nothing})),
             "half": _answer(200, page[: len(page) // 2]),
-            "500": _answer(500, error),
-            "429": _answer(429, _json({"error": "Too many requests.", "code": "rate_limited"})),
-            "redirect": _answer(302, b"", f"Location: {self.elsewhere}{_PATH}?{query}\r\n"),
+            "500": _answer(500, _json(error)),
+            "429": _answer(429, _RATE_LIMITED),
+            "redirect": _answer(302, b"", f"Location: {self.elsewhere}{_OFFERS}?{query}\r\n"),
         }
         if fault in answers:
             connection.send(answers[fault])
@@ -212,11 +282,13 @@ async def serve(service: Service) -> None:
 def main() -> None:
     """Serve an account."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.server", description="An account to measure with.")
-    parser.add_argument("--offers", type=int, default=620, help="how many offers it has (default: 620)")
+    parser.add_argument("--offers", type=int, default=0, help="how many offers it has (default: 0)")
+    parser.add_argument("--contacts", type=int, default=0, help="how many contacts it has (default: 0)")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds that each answer waits (default: 0)")
-    parser.add_argument("--fault", choices=FAULTS, help="what goes wrong once, with page 3")
+    parser.add_argument("--fault", choices=FAULTS, help="what goes wrong")
     options = parser.parse_args()
-    asyncio.run(serve(Service(Account(options.offers), options.latency, options.fault)))
+    account = Account(options.offers, LARGEST_COUNT if options.fault == "capped" else sys.maxsize)
+    asyncio.run(serve(Service(account, Contacts(options.contacts), options.latency, options.fault)))
 
 
 def _offer(number: int) -> dict[str, Any]:
@@ -237,6 +309,35 @@ def _offer(number: int) -> dict[str, Any]:
         "created_at": _text(created),
         "updated_at": _text(created + timedelta(days=30)),
     }
+
+
+def _contact(number: int) -> dict[str, Any]:
+    """A contact in each thousand of them; the phone number has a place for which thousand it is."""
+    signup = datetime(2025, 12, 15, 9, 12, tzinfo=timezone.utc) - timedelta(minutes=number)
+    return {
+        "phone_number": f"+1%07d{number:03}",
+        "list_number": f"+1833555{number % 4:04}",
+        "list_id": 101 + number % 4,
+        "active": number % 6 != 5,
+        "signup_date": signup.strftime("%Y-%m-%dT%H:%M:%S"),
+        "signup_method": ("api", "import", "keyword")[number % 3],
+        "custom_fields": {"first_name": f"Zoë {number}", "state": "NY"} if number % 5 else {},
+        "carrier": ("Verizon Wireless", "T-Mobile USA", "AT&T Mobility", None)[number % 4],
+        "line_type": ("CELL PHONE", "VOIP", "LANDLINE")[number % 3],
+        "timezone": ("America/New_York", "America/Chicago", None)[number % 3],
+        "is_valid": number % 7 != 6,
+        "send_count": number % 9,
+        "click_count": number % 4,
+        "revenue_total": number % 4 * 1.25,
+        "conversion_count": number % 2,
+        "last_sent_at": signup.strftime("%Y-%m-%dT%H:%M:%S") if number % 9 else None,
+        "last_clicked_at": signup.strftime("%Y-%m-%dT%H:%M:%S") if number % 4 else None,
+        "in_workflow": number % 8 == 0,
+    }
+
+
+def _pagination(number: int, per_page: int, total: int) -> dict[str, int]:
+    return {"page": number, "per_page": per_page, "total": total, "total_pages": -(-total // per_page)}
 
 
 def _text(moment: datetime) -> str:

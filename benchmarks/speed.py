@@ -2,41 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import statistics
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from functools import cache
 
-from benchmarks.chart import bars
 from benchmarks.commands import bare, dlt, drain, ours, template
-from benchmarks.running import PROJECT, Contender, Run, run
-
-Runs = Mapping[str, Sequence[Run]]
-"""The runs of each contender by its name."""
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """An account to read.
-
-    Attributes:
-        name: What the option --scenario takes.
-        offers: How many offers it has.
-        latency: Seconds that each answer waits.
-    """
-
-    name: str
-    offers: int
-    latency: float
-
-    def __str__(self) -> str:
-        return f"{self.offers:,} offers, {self.latency * 1000:.0f} ms a request"
-
+from benchmarks.report import Metrics, Scenario, keep, options, ratios, spread
+from benchmarks.running import Contender, Run, run
 
 SCENARIOS = (
     Scenario("10k-0ms", 10_000, 0.0),
@@ -45,81 +17,62 @@ SCENARIOS = (
     Scenario("100-50ms", 100, 0.05),
     Scenario("memory-3k", 3_000, 0.0),
     Scenario("memory-30k", 30_000, 0.0),
+    Scenario("contacts-1m", 1_000_000, 0.0, stream="contacts"),
 )
-DRAWN = "10k-100ms"
 PAIRS = (
     ("tap-trackly, 8", "SDK template"),
     ("tap-trackly, 1", "bare, 1"),
     ("tap-trackly, 8", "bare, 8"),
     ("tap-trackly, 16", "bare, 16"),
 )
+COLUMNS = {"wall": 2, "processor": 2, "peak": 0, "requests": 0, "in_flight": 0, "server": 2}
+"""The columns of the table, each with how many digits after the point it shows."""
 
 
 def main() -> None:
     """Measure each scenario, print it and keep it."""
-    options = _options()
-    results = PROJECT / ("output/benchmarks" if options.quick else "benchmarks/results")
-    results.mkdir(parents=True, exist_ok=True)
-    contenders = [
-        *(ours(f"tap-trackly, {concurrency}", concurrency=concurrency) for concurrency in (1, 8, 16)),
-        template(),
-        dlt(load=False),
-        *(bare(concurrency) for concurrency in (1, 8, 16)),
-        drain(16),
-    ]
-    for contender in contenders:
-        # What is measured is not the first start of a program after its installation.
-        run(contender, offers=1)
-    for scenario in SCENARIOS:
-        if options.scenario in {None, scenario.name}:
-            measured = replace(scenario, offers=scenario.offers // 10 or 1) if options.quick else scenario
-            runs = measure(measured, contenders, options.runs)
-            print(f"\n{measured}\n", *table(runs), "", *ratios(runs), sep="\n", flush=True)
-            keep(results, measured, runs)
+    given = options("benchmarks.speed", __doc__, SCENARIOS)
+    for scenario in given.scenarios:
+        metrics = measure(scenario, contenders(scenario.stream), given.runs)
+        print(f"\n{scenario}\n", *table(metrics), "", *ratios(metrics, PAIRS), sep="\n", flush=True)
+        keep(given.results / "speed.json", scenario, {"contenders": metrics})
 
 
-def measure(scenario: Scenario, contenders: Sequence[Contender], times: int) -> Runs:
+@cache
+def contenders(stream: str) -> Sequence[Contender]:
+    """Return who reads a stream, each started once: what is measured is not the first start of a program."""
+    concurrencies = (1, 8, 16) if stream == "offers" else (8,)
+    taps = [ours(f"tap-trackly, {number}", stream, concurrency=number) for number in concurrencies]
+    everybody = [*taps, template(stream)]
+    if stream == "offers":
+        everybody += [dlt(load=False), *(bare(number) for number in concurrencies), drain(16)]
+    for contender in everybody:
+        run(contender, records=1, stream=stream)
+    return everybody
+
+
+def measure(scenario: Scenario, everybody: Sequence[Contender], times: int) -> Metrics:
     """Let all contenders read the account in turn, and that some times.
 
     Raises:
         SystemExit: If one of them did not deliver the account; a fast failure is no result.
     """
-    runs: dict[str, list[Run]] = {contender.name: [] for contender in contenders}
+    runs: dict[str, list[Run]] = {contender.name: [] for contender in everybody}
     for _ in range(times):
-        for contender in contenders:
-            one = run(contender, offers=scenario.offers, latency=scenario.latency)
-            if one.exit_status or one.delivered != scenario.offers * contender.delivers:
+        for contender in everybody:
+            one = run(contender, records=scenario.records, stream=scenario.stream, latency=scenario.latency)
+            if one.exit_status or one.delivered != scenario.records * contender.delivers:
                 sys.exit(f"{contender.name}: exit {one.exit_status}, {one.delivered} delivered\n{one.errors}")
             runs[contender.name].append(one)
-    return runs
+    return {name: numbers(those) for name, those in runs.items()}
 
 
-def table(runs: Runs) -> Iterator[str]:
+def table(metrics: Metrics) -> Iterator[str]:
     """Yield the lines of a table with a row for each contender."""
     yield "| contender | wall, s | processor, s | peak, MB | requests | most in flight | server's processor, s |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
-    for name, metrics in ((name, numbers(those)) for name, those in runs.items()):
-        cells = [
-            _spread(metrics["wall"], 2),
-            _spread(metrics["processor"], 2),
-            _spread(metrics["peak"], 0),
-            _spread(metrics["requests"], 0),
-            _spread(metrics["in_flight"], 0),
-            _spread(metrics["server"], 2),
-        ]
-        yield f"| {name} | {' | '.join(cells)} |"
-
-
-def ratios(runs: Runs) -> Iterator[str]:
-    """Yield the lines of a table of what the tap took, divided by what another took."""
-    yield "| tap | other | wall, tap / other | processor, tap / other |"
-    yield "| --- | --- | --- | --- |"
-    for tap, other in PAIRS:
-        above, below = numbers(runs[tap]), numbers(runs[other])
-        cells = [
-            f"{statistics.median(above[name]) / statistics.median(below[name]):.2f}" for name in ("wall", "processor")
-        ]
-        yield f"| {tap} | {other} | {' | '.join(cells)} |"
+    for name, measured in metrics.items():
+        yield f"| {name} | {' | '.join(spread(measured[column], digits) for column, digits in COLUMNS.items())} |"
 
 
 def numbers(runs: Sequence[Run]) -> dict[str, list[float]]:
@@ -132,39 +85,6 @@ def numbers(runs: Sequence[Run]) -> dict[str, list[float]]:
         "in_flight": [one.server.in_flight for one in runs],
         "server": [one.server.processor for one in runs],
     }
-
-
-def keep(folder: Path, scenario: Scenario, runs: Runs) -> None:
-    """Put a scenario's numbers in the place of older ones, and draw the one that is drawn."""
-    path = folder / "speed.json"
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    kept[scenario.name] = {
-        "offers": scenario.offers,
-        "latency": scenario.latency,
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-        "contenders": {name: numbers(those) for name, those in runs.items()},
-    }
-    path.write_text(json.dumps(kept, indent=1) + "\n")
-    if scenario.name == DRAWN:
-        walls = {name: statistics.median(numbers(those)["wall"]) for name, those in runs.items() if those[0].delivered}
-        (folder / "speed.svg").write_text(bars(f"Seconds to read {scenario}", walls, "tap-trackly"))
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
-    parser.add_argument("--runs", type=int, help="runs of each contender (default: 3; with --quick 1)")
-    parser.add_argument("--scenario", choices=[scenario.name for scenario in SCENARIOS], help="measure only this one")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the offers, kept under output/, for trying")
-    options = parser.parse_args()
-    options.runs = options.runs or (1 if options.quick else 3)
-    return options
-
-
-def _spread(values: Sequence[float], digits: int) -> str:
-    """Median and range; only the value where all are equal."""
-    low, middle, high = (f"{value:,.{digits}f}" for value in (min(values), statistics.median(values), max(values)))
-    return middle if low == high else f"{middle} ({low} to {high})"
 
 
 if __name__ == "__main__":

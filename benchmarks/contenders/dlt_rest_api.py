@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import dlt  # type: ignore[import-not-found]
 from dlt.sources.rest_api import rest_api_source  # type: ignore[import-not-found]
 
 
 def main() -> None:
-    """Extract the default listing to files, or load it into files."""
+    """Extract the default listing to files, load it into files, or merge what changed into PostgreSQL."""
     parser = argparse.ArgumentParser()
     parser.add_argument("api_url")
     parser.add_argument("api_key")
     parser.add_argument("work", type=Path, help="folder for what dlt keeps between its steps")
     parser.add_argument("--load", type=Path, help="folder to load into; without it only extract")
+    parser.add_argument("--database", help="address of a PostgreSQL to load into")
     options = parser.parse_args()
 
+    offers: dict[str, Any] = {
+        "name": "offers",
+        "primary_key": "id",
+        "endpoint": {"path": "offers", "params": {"per_page": 100}, "data_selector": "offers"},
+    }
+    destination = dlt.destinations.filesystem(bucket_url=(options.load or options.work).as_uri())
+    if options.database:
+        offers["write_disposition"] = "merge"
+        offers["endpoint"]["incremental"] = {"cursor_path": "updated_at", "initial_value": "1970-01-01T00:00:00Z"}
+        # It wants a host and a password where a socket needs none.
+        destination = dlt.destinations.postgres(options.database.replace(":@/", ":none@localhost/"))
     pipeline = dlt.pipeline(
         pipeline_name="trackly",
         pipelines_dir=str(options.work),
-        destination=dlt.destinations.filesystem(bucket_url=(options.load or options.work).as_uri()),
+        destination=destination,
         dataset_name="trackly",
     )
     source = rest_api_source(
@@ -36,16 +49,10 @@ def main() -> None:
                     "total_path": "pagination.total_pages",
                 },
             },
-            "resources": [
-                {
-                    "name": "offers",
-                    "primary_key": "id",
-                    "endpoint": {"path": "offers", "params": {"per_page": 100}, "data_selector": "offers"},
-                }
-            ],
+            "resources": [offers],
         }
     )
-    if options.load:
+    if options.load or options.database:
         pipeline.run(source)
     else:
         pipeline.extract(source)

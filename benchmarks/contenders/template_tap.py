@@ -11,6 +11,7 @@ from singer_sdk import typing as th
 from singer_sdk.authenticators import APIKeyAuthenticator
 from singer_sdk.pagination import PageNumberPaginator
 
+from tap_trackly.streams import ContactsStream as OurContacts
 from tap_trackly.streams import OffersStream as OurOffers
 
 
@@ -22,15 +23,10 @@ class Paginator(PageNumberPaginator):
         return self.current_value < int(response.json()["pagination"]["total_pages"])
 
 
-class OffersStream(RESTStream[int]):
-    """The default listing of offers."""
+class TemplateStream(RESTStream[int]):
+    """What all streams share."""
 
-    name = "offers"
-    path = "/offers"
-    primary_keys = ("id",)
-    replication_key = "updated_at"
-    records_jsonpath = "$.offers[*]"
-    schema = OurOffers.schema
+    page_size: int
 
     @property
     def url_base(self) -> str:
@@ -48,11 +44,34 @@ class OffersStream(RESTStream[int]):
 
     def get_url_params(self, context: Mapping[str, Any] | None, next_page_token: int | None) -> dict[str, Any]:  # noqa: ARG002
         """Return the query of a request."""
-        return {"page": next_page_token, "per_page": 100}
+        return {"page": next_page_token, "per_page": self.page_size}
+
+
+class OffersStream(TemplateStream):
+    """The default listing of offers."""
+
+    name = "offers"
+    path = "/offers"
+    primary_keys = ("id",)
+    replication_key = "updated_at"
+    records_jsonpath = "$.offers[*]"
+    schema = OurOffers.schema
+    page_size = 100
+
+
+class ContactsStream(TemplateStream):
+    """The listing of contacts."""
+
+    name = "contacts"
+    path = "/contacts"
+    primary_keys = ("list_id", "phone_number")
+    records_jsonpath = "$.contacts[*]"
+    schema = OurContacts.schema
+    page_size = 1000
 
 
 class TapTemplate(Tap):
-    """Reads offers."""
+    """Reads offers and contacts."""
 
     name = "tap-template"
     config_jsonschema = th.PropertiesList(
@@ -62,7 +81,7 @@ class TapTemplate(Tap):
 
     def discover_streams(self) -> Sequence[Stream]:
         """Return the streams."""
-        return [OffersStream(self)]
+        return [OffersStream(self), ContactsStream(self)]
 
 
 if __name__ == "__main__":
