@@ -10,6 +10,10 @@ from datetime import datetime, timezone
 from tap_trackly.verified_read import MAX_PASSES, VerifiedRead
 
 _SECONDS_BETWEEN_LINES = 5.0
+_INCOMPLETE = (
+    "Incomplete read: the listing kept changing. %d records read, %d announced. Bookmark not advanced. "
+    "Run again; if this happens in every run, set concurrency to 1."
+)
 
 
 class StreamSummary:
@@ -54,36 +58,22 @@ class StreamSummary:
         """Log what the run of the stream did, and whether it may have missed records."""
         self.is_incomplete = not read.is_verified
         if self.is_incomplete:
-            logger.warning(
-                "Incomplete read: the listing kept changing. %s read, %d announced. Bookmark not advanced. Run again; "
-                "if this happens in every run, set concurrency to 1.",
-                _count(read.records, "record"),
-                read.announced,
-            )
+            logger.warning(_INCOMPLETE, read.records, read.announced)
         if self.unwanted:
-            logger.warning("%s with another status than offer_statuses left out.", _count(self.unwanted, "record"))
+            logger.warning("%d records with a status that is not in offer_statuses were left out.", self.unwanted)
+        done = (self.stream, _count(read.records, "record"), self.emitted, self.left_out, self.left_out_as)
+        seconds = time.monotonic() - self._began
         logger.info(
-            "%s: done, %s read, %d emitted, %d %s, %s, %.1f seconds.",
-            self.stream,
-            _count(read.records, "record"),
-            self.emitted,
-            self.left_out,
-            self.left_out_as,
-            _count(read.pages, "page"),
-            time.monotonic() - self._began,
+            "%s: done, %s read, %d emitted, %d %s, %s, %.1f seconds.", *done, _count(read.pages, "page"), seconds
         )
 
 
 def log_run(summaries: Sequence[StreamSummary], seconds: float, logger: logging.Logger) -> None:
     """Log what the run did over all streams."""
-    incomplete = [summary.stream for summary in summaries if summary.is_incomplete]
-    logger.info(
-        "Run finished: %s emitted from %s in %.1f seconds, %s.",
-        _count(sum(summary.emitted for summary in summaries), "record"),
-        _count(len(summaries), "stream"),
-        seconds,
-        f"incomplete: {', '.join(incomplete)}" if incomplete else "all complete",
-    )
+    incomplete = ", ".join(summary.stream for summary in summaries if summary.is_incomplete)
+    emitted = _count(sum(summary.emitted for summary in summaries), "record")
+    result = f"incomplete: {incomplete}" if incomplete else "all complete"
+    logger.info("Run finished: %s, %s, %.1f seconds, %s.", emitted, _count(len(summaries), "stream"), seconds, result)
 
 
 def _count(number: int, noun: str) -> str:

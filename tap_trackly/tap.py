@@ -37,8 +37,18 @@ STREAMS: Sequence[type[TracklyStream]] = (
     streams.ContactsStream,
 )
 _REPLICATION_KEYS = {vars(stream)["name"]: vars(stream).get("replication_key") for stream in STREAMS}
+API_URL = "https://app.tracklysms.com/api/v2"
+USER_AGENT = f"tap-trackly/{version('tap-trackly')}"
 _FOR_USERS = (SingerSDKError, settings.SettingsError, RecordError, TargetError)
 _TEXT = th.StringType(nullable=False)
+
+
+def _setting(name: str, kind: Any, title: str, description: str, **options: Any) -> th.Property[Any]:
+    return th.Property(name, kind, title=title, description=description, **options)
+
+
+def _integer(minimum: int, maximum: int) -> th.IntegerType:
+    return th.IntegerType(minimum=minimum, maximum=maximum, nullable=False)
 
 
 class TapTrackly(Tap):
@@ -47,77 +57,46 @@ class TapTrackly(Tap):
     name = "tap-trackly"
     message_writer_class = LineWriter
     config_jsonschema = th.PropertiesList(
-        th.Property(
-            "api_key", _TEXT, required=True, secret=True, title="API key", description="From Settings > API Keys."
-        ),
-        th.Property(
-            "api_url",
-            _TEXT,
-            default="https://app.tracklysms.com/api/v2",
-            title="API URL",
-            description="Base URL of the API; a trailing slash is fine.",
-        ),
-        th.Property(
+        _setting("api_key", _TEXT, "API key", "API key, from Settings > API Keys.", required=True, secret=True),
+        _setting("api_url", _TEXT, "API URL", "Base URL of the API; a trailing slash is fine.", default=API_URL),
+        _setting(
             "start_date",
             th.DateTimeType(nullable=False),
-            title="Start date",
-            description="ISO 8601 date or time; incremental streams leave out records last changed before it.",
+            "Start date",
+            "ISO 8601 date or time; incremental streams leave out records last changed before it.",
         ),
-        th.Property(
+        _setting(
             "offer_statuses",
             th.ArrayType(th.StringType(allowed_values=[*streams.OFFER_STATUSES]), nullable=False),
+            "Offer statuses",
+            "One or more of active, paused, archived. All three also include undocumented statuses.",
             default=[*streams.OFFER_STATUSES],
-            title="Offer statuses",
-            description="One or more of active, paused, archived. All three also include undocumented statuses.",
         ),
-        th.Property(
-            "page_size",
-            th.IntegerType(minimum=1, maximum=100, nullable=False),
-            title="Page size",
-            description="Records per page, from 1 to 100; by default the maximum of the endpoint.",
-        ),
-        th.Property(
+        _setting("page_size", _integer(1, 100), "Page size", "Records per page, from 1 to 100; default: the maximum."),
+        _setting(
             "full_resend_hours",
             th.DecimalType(minimum=0, nullable=False),
+            "Full resend hours",
+            "Hours after which incremental streams send all records again; 0: in every run.",
             default=24,
-            title="Full resend hours",
-            description="Hours after which incremental streams send all records again; 0: in every run.",
         ),
-        th.Property(
-            "concurrency",
-            th.IntegerType(minimum=1, maximum=32, nullable=False),
-            default=8,
-            title="Concurrency",
-            description="Pages requested at once, from 1 to 32.",
-        ),
-        th.Property(
+        _setting("concurrency", _integer(1, 32), "Concurrency", "Pages requested at once, from 1 to 32.", default=8),
+        _setting(
             "request_timeout",
             th.DecimalType(exclusive_minimum=0, maximum=3600, nullable=False),
+            "Request timeout",
+            "Seconds for one whole answer, more than 0 and up to 3600.",
             default=60,
-            title="Request timeout",
-            description="Seconds for one whole answer, more than 0 and up to 3600.",
         ),
-        th.Property(
-            "max_retries",
-            th.IntegerType(minimum=0, maximum=100, nullable=False),
-            default=5,
-            title="Maximum retries",
-            description="Retries per request, from 0 to 100.",
-        ),
-        th.Property(
+        _setting("max_retries", _integer(0, 100), "Maximum retries", "Retries per request, from 0 to 100.", default=5),
+        _setting(
             "fail_if_incomplete",
             th.BooleanType(nullable=False),
+            "Fail if incomplete",
+            "Exit with status 1 if a read could not be verified, after all streams were read.",
             default=False,
-            title="Fail if incomplete",
-            description="Exit with status 1 if a read could not be verified, after all streams were read.",
         ),
-        th.Property(
-            "user_agent",
-            _TEXT,
-            default=f"tap-trackly/{version('tap-trackly')}",
-            title="User agent",
-            description="Value of the User-Agent header.",
-        ),
+        _setting("user_agent", _TEXT, "User agent", "Value of the User-Agent header.", default=USER_AGENT),
     ).to_dict()
 
     def __init__(
