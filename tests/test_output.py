@@ -13,7 +13,7 @@ from singer_sdk.io_base import SingerWriter
 
 from tap_trackly.streams import OffersStream
 from tap_trackly.tap import TapTrackly
-from tests.conftest import Trackly
+from tests.fake_trackly import FakeTrackly
 from tests.tap import Run, selecting
 
 
@@ -31,12 +31,12 @@ def by_the_sdk(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Run:
     [
         {},
         {"flattening_enabled": True, "flattening_max_depth": 1},
-        {"stream_maps": {"offers": {"__alias__": "deals", "total": "payout * 2", "__filter__": "payout > 1"}}},
+        {"stream_maps": {"offers": {"__alias__": "deals", "total": "float(payout * 2)", "__filter__": "payout > 1"}}},
     ],
     ids=["plain", "flattened", "mapped"],
 )
 def test_messages_are_the_same_field_by_field(
-    trackly: Trackly, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    trackly: FakeTrackly, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offer = trackly.account.offers["664f1a2b3c4d5e6f7a8b9c0d"]
     offer["metadata"] = {"ß": "\u2603", "n": 1.5, "deep": {"a": [None]}}

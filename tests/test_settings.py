@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Trackly
+from tests.fake_trackly import FakeTrackly
 from tests.tap import Run, run_tap, selecting
 
 SECRET = "trk_5ecret0f4nAcc0unt"  # noqa: S105
@@ -139,7 +139,7 @@ def test_files_that_hold_no_json(option: str, text: str, tmp_path: Any) -> None:
     assert_one_line(run_tap({"api_key": SECRET, "api_url": UNREACHABLE}, option, str(file)), option)
 
 
-def test_settings_from_the_environment(trackly: Trackly) -> None:
+def test_settings_from_the_environment(trackly: FakeTrackly) -> None:
     settings = trackly.config()
     variables = {
         "TAP_TRACKLY_API_KEY": f" {settings['api_key']}\n",
@@ -154,16 +154,16 @@ def test_settings_from_the_environment(trackly: Trackly) -> None:
     assert {record["status"] for record in run.records} == {"archived"}
 
 
-def test_a_trailing_slash_and_white_space_around_text_are_fine(trackly: Trackly) -> None:
+def test_a_trailing_slash_and_white_space_around_text_are_fine(trackly: FakeTrackly) -> None:
     settings = trackly.config()
     run = run_tap({"api_key": f"\t{settings['api_key']}\r\n", "api_url": f"{settings['api_url']}/ "})
     assert (run.status, len(run.records)) == (0, 25)
 
 
-def test_a_null_is_a_setting_that_is_not_set(trackly: Trackly) -> None:
+def test_a_null_is_a_setting_that_is_not_set(trackly: FakeTrackly) -> None:
     assert len(trackly.sync(page_size=None, start_date=None).records) == 25
 
 
-def test_it_runs_as_a_module(trackly: Trackly) -> None:
+def test_it_runs_as_a_module(trackly: FakeTrackly) -> None:
     run = run_tap(trackly.config(), command=[sys.executable, "-m", "tap_trackly"])
     assert (run.status, len(run.records)) == (0, 25)

@@ -5,14 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from tap_trackly.pagination import Listing, Page
 from tap_trackly.workers import PAGES_AHEAD, side_by_side
-from tests.faults import Server, answer, offers, serving
-from tests.tap import run_tap
 
 WORKERS = [1, 2, 8, 32]
 
@@ -91,44 +88,3 @@ def test_an_early_end_leaves_no_thread(count: int) -> None:
     pages.close()
     wait_for_no_threads_but(before)
     assert len(fetched) <= PAGES_AHEAD * count + count
-
-
-def test_first_pages_of_all_listings_are_asked_for_together() -> None:
-    with serving(Server(offers(3))) as server:
-        archived_asked = threading.Event()
-
-        def wait_for_the_other(handler: Any) -> None:
-            assert archived_asked.wait(10)
-            answer(server.answer(None, 1))(handler)
-
-        def tell(handler: Any) -> None:
-            archived_asked.set()
-            answer(server.answer("archived", 1))(handler)
-
-        server.faults[1] = [wait_for_the_other]
-        server.first_archived = tell
-        run = run_tap(server.config(concurrency=2, max_retries=0))
-    assert run.status == 0, run.log
-    assert len(run.records) == 3
-
-
-@pytest.mark.parametrize("concurrency", [1, 4])
-def test_no_more_requests_than_concurrency_are_in_flight(concurrency: int) -> None:
-    with serving(Server(offers(2000))) as server:
-        lock, now, most = threading.Lock(), [0], [0]
-
-        def count(handler: Any) -> None:
-            with lock:
-                now[0] += 1
-                most[0] = max(most[0], now[0])
-            time.sleep(0.05)
-            with lock:
-                now[0] -= 1
-            page = int(handler.path.split("page=")[1].split("&")[0])
-            answer(server.answer("archived" if "archived" in handler.path else None, page))(handler)
-
-        server.always = count
-        run = run_tap(server.config(concurrency=concurrency))
-    assert run.status == 0, run.log
-    assert len(run.records) == 2000
-    assert most[0] == concurrency
