@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from jsonschema import FormatChecker
+from jsonschema.protocols import Validator
+from jsonschema.validators import validator_for
+
 TAP = Path(sys.executable).with_name("tap-trackly")
+STREAMS = ["offers", "lists", "audiences", "creatives", "schedules", "contacts"]
+BOOKMARK = "2025-01-01T00:00:00+00:00"
+FORMATS = FormatChecker(())
 
 
 @dataclass
 class Run:
-    """What a run left: its exit status, its messages and its log."""
+    """What a run left: its exit status, its log, and its messages, each a whole line and valid."""
 
     status: int
     stdout: str
@@ -27,24 +37,32 @@ class Run:
     messages: list[dict[str, Any]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.messages = [parsed for line in self.stdout.splitlines() if isinstance(parsed := exact(line), dict)]
+        self.messages = parse_messages(self.stdout)
 
     @property
     def records(self) -> list[dict[str, Any]]:
         return [message["record"] for message in self.messages if message["type"] == "RECORD"]
 
+    def records_of(self, stream: str) -> list[dict[str, Any]]:
+        return [
+            message["record"] for message in self.messages if message.get("stream") == stream and "record" in message
+        ]
+
     @property
     def ids(self) -> list[str]:
-        return [record["id"] for record in self.records]
+        return sorted(record["id"] for record in self.records)
 
     @property
     def by_id(self) -> dict[str, dict[str, Any]]:
         return {record["id"]: record for record in self.records}
 
     @property
+    def states(self) -> list[dict[str, Any]]:
+        return [message["value"] for message in self.messages if message["type"] == "STATE"]
+
+    @property
     def state(self) -> dict[str, Any]:
-        states: list[dict[str, Any]] = [message["value"] for message in self.messages if message["type"] == "STATE"]
-        return states[-1]
+        return self.states[-1]
 
     @property
     def bookmark(self) -> str | None:
@@ -55,71 +73,119 @@ class Run:
         """The tap's own log lines of a level; Python's and the SDK's say things about the machine, too."""
         return [line for line in self.log.splitlines() if f"| {level}" in line and "| tap-trackly" in line]
 
+    @property
+    def retries(self) -> list[tuple[str, float]]:
+        """The warning of each retry, and the seconds that it announces."""
+        found = [(line, re.search(r" in ([0-9.]+) s \(\d+ of \d+\)", line)) for line in self.lines("WARNING")]
+        return [(line, float(match[1])) for line, match in found if match]
+
+    def assert_failed(self, *words: str) -> None:
+        """The run failed with one line that has these words, and a next run can start from its state."""
+        assert self.status == 1, self.log
+        assert "Traceback" not in self.log
+        assert max(map(len, self.log.splitlines())) < 1000
+        (line,) = self.lines("ERROR")
+        for word in words:
+            assert word in line
+        for state in self.states:
+            bookmark = state["bookmarks"].get("offers", {})
+            assert bookmark.get("replication_key_value") in {None, BOOKMARK}
+            assert "last_full_send" not in bookmark
+
+
+def parse_messages(stdout: str) -> list[dict[str, Any]]:
+    """Parse Singer messages: each line whole, each record valid against the SCHEMA before it."""
+    *lines, rest = stdout.split("\n")
+    assert rest == "", "half a line"
+    validators: dict[str, Validator] = {}
+    messages = [exact(line) for line in lines]
+    for message in messages:
+        assert isinstance(message, dict), message
+        if message["type"] == "SCHEMA":
+            validator = validator_for(message["schema"])
+            validator.check_schema(message["schema"])
+            validators[message["stream"]] = validator(message["schema"], format_checker=FORMATS)
+        elif message["type"] == "RECORD":
+            validators[message["stream"]].validate(message["record"])
+        else:
+            assert message["type"] in {"BATCH", "STATE"}
+    return messages
+
+
+@FORMATS.checks("date-time", raises=ValueError)
+def _has_time_zone(value: object) -> bool:
+    return not isinstance(value, str) or datetime.fromisoformat(value).tzinfo is not None
+
 
 def exact(text: str) -> Any:
     """Parse JSON, keeping every digit."""
-    try:
-        return json.loads(text, parse_float=Decimal)
-    except ValueError:
-        return None
+    return json.loads(text, parse_float=Decimal, parse_constant=_refuse)
 
 
-def arguments(
-    folder: Path,
-    config: Mapping[str, Any] | None = None,
-    state: Mapping[str, Any] | None = None,
-    catalog: Mapping[str, Any] | None = None,
-) -> list[str]:
-    """Write the files that a run reads and return the arguments that name them."""
-    if config and "CONCURRENCY" in os.environ:
-        config = {"concurrency": int(os.environ["CONCURRENCY"]), **config}
-    given: list[str] = []
-    for name, content in (("config", config), ("state", state), ("catalog", catalog)):
-        if content is not None:
-            file = folder / f"{name}.json"
-            file.write_text(json.dumps(content))
-            given += [f"--{name}", str(file)]
-    return given
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process's environment without a tap's settings, and with some variables."""
-    mine = {name: value for name, value in os.environ.items() if not name.startswith("TAP_TRACKLY_")}
-    return {**mine, "NO_PROXY": "*", **variables}
+    """This process's environment without a tap's settings and proxies, and with some variables."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("TAP_TRACKLY_") and not name.lower().endswith("_proxy")
+    }
+    return {**inherited, "NO_PROXY": "*", **variables}
 
 
-def run_tap(
+@contextmanager
+def started(
     config: Mapping[str, Any] | None = None,
     *options: str,
     state: Mapping[str, Any] | None = None,
     catalog: Mapping[str, Any] | None = None,
     variables: Mapping[str, str] | None = None,
     command: Sequence[str | Path] = (TAP,),
-) -> Run:
-    """Run the tap to its end; with a config and without a catalog it reads the offers."""
+    **popen: Any,
+) -> Iterator[subprocess.Popen[str]]:
+    """Start the tap; with a config and without a catalog it reads the offers. It ends with the context."""
     if config is not None and catalog is None and not options:
         catalog = selecting("offers")
+    if config and "CONCURRENCY" in os.environ:
+        config = {"concurrency": int(os.environ["CONCURRENCY"]), **config}
+    arguments = [*command, *options]
     with tempfile.TemporaryDirectory() as folder:
-        files = arguments(Path(folder), config, state, catalog)
-        run = subprocess.run(
-            [*command, *files, *options],
-            env=environment(**(variables or {})),
-            capture_output=True,
-            encoding="utf-8",
-            timeout=120,
-            check=False,
-        )
-    return Run(run.returncode, run.stdout, run.stderr)
+        for name, content in (("config", config), ("state", state), ("catalog", catalog)):
+            if content is not None:
+                file = Path(folder, name)
+                file.write_text(json.dumps(content))
+                arguments += [f"--{name}", file]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **popen}
+        with subprocess.Popen(arguments, encoding="utf-8", env=environment(**(variables or {})), **pipes) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
 
-@cache
-def _catalog() -> str:
-    return subprocess.run([TAP, "--discover"], capture_output=True, encoding="utf-8", check=True).stdout
+def run_tap(config: Mapping[str, Any] | None = None, *options: str, **how: Any) -> Run:
+    """Run the tap to its end, started as `started` says."""
+    with started(config, *options, **how) as process:
+        stdout, log = process.communicate(timeout=120)
+    return Run(process.returncode, stdout, log)
+
+
+def output_of(*options: str) -> str:
+    """Run the tap with an option that prints something else than messages, and return what it prints."""
+    return subprocess.run(
+        [TAP, *options], env=environment(), capture_output=True, encoding="utf-8", timeout=120, check=True
+    ).stdout
+
+
+_discovered = cache(output_of)
 
 
 def selecting(*names: str) -> dict[str, Any]:
     """Return the discovered catalog with these streams selected, and no others."""
-    catalog: dict[str, Any] = json.loads(_catalog())
+    catalog: dict[str, Any] = json.loads(_discovered("--discover"))
     for stream in catalog["streams"]:
         (entry,) = [entry for entry in stream["metadata"] if not entry["breadcrumb"]]
         entry["metadata"]["selected"] = stream["tap_stream_id"] in names
@@ -132,3 +198,8 @@ def offers_catalog(**selections: Mapping[str, Any]) -> dict[str, Any]:
     for entry in stream["metadata"]:
         entry["metadata"].update(selections.get(entry["breadcrumb"][-1] if entry["breadcrumb"] else "", {}))
     return {"streams": [stream]}
+
+
+def offers_state(bookmark: str | None = BOOKMARK, **more: str) -> dict[str, Any]:
+    """Return a state as the tap writes it; without `last_full_send` the hours of a full resend start now."""
+    return {"bookmarks": {"offers": {"replication_key": "updated_at", "replication_key_value": bookmark, **more}}}

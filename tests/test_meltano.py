@@ -5,24 +5,23 @@ from __future__ import annotations
 import csv
 import json
 import socket
-import socketserver
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
 
-from sandbox.api import API_KEY
 from sandbox.database import postgres
-from tests.conftest import Trackly
-from tests.tap import environment
+from tests.fake_trackly import KEY, FakeTrackly
+from tests.servers import relay, serving
+from tests.tap import STREAMS, environment
 
 PROJECT = Path(__file__).parent.parent
 MELTANO = PROJECT / ".venv-meltano" / "bin" / "meltano"
@@ -50,11 +49,11 @@ def database(server: str) -> Iterator[psycopg.Connection]:
 
 
 @pytest.fixture
-def meltano(trackly: Trackly, server: str, tmp_path: Path) -> Meltano:
+def meltano(trackly: FakeTrackly, server: str, tmp_path: Path) -> Meltano:
     def run(*command: str, **variables: str | None) -> str:
         settings = {
             "MELTANO_DATABASE_URI": f"sqlite:///{tmp_path / 'meltano.db'}",
-            "TAP_TRACKLY_API_KEY": API_KEY,
+            "TAP_TRACKLY_API_KEY": KEY,
             "TAP_TRACKLY_API_URL": trackly.url,
             "TARGET_CSV_OUTPUT_PATH": str(tmp_path / "csv"),
             "TARGET_JSONL_DESTINATION_PATH": str(tmp_path / "jsonl"),
@@ -84,9 +83,7 @@ def csv_rows(folder: Path, stream: str) -> list[list[dict[str, str]]]:
     return [list(csv.DictReader(StringIO(file.read_text("utf-8")))) for file in sorted(folder.glob(f"{stream}-*"))]
 
 
-def test_postgres_holds_the_latest_state_of_each_offer(
-    trackly: Trackly, database: psycopg.Connection, meltano: Meltano
-) -> None:
+def test_postgres_incremental(trackly: FakeTrackly, database: psycopg.Connection, meltano: Meltano) -> None:
     offers = trackly.account.offers
     command = ("elt", "tap-trackly", "target-postgres", "--state-id", "test")
     meltano(*command)
@@ -104,9 +101,7 @@ def test_postgres_holds_the_latest_state_of_each_offer(
     assert (new["id"], "Ostern 🐣 in Zürich") in table(database, "id, name")
 
 
-def test_postgres_columns_have_the_types_of_their_values(
-    trackly: Trackly, database: psycopg.Connection, meltano: Meltano
-) -> None:
+def test_postgres_column_types(trackly: FakeTrackly, database: psycopg.Connection, meltano: Meltano) -> None:
     trackly.account.update(SUMMER_PROMO, {"payout": Decimal("12345678901234.123456789"), "name": "a\x00b"})
     meltano("el", "tap-trackly", "target-postgres", "--state-id", "types")
     types: dict[str, str] = dict(
@@ -131,7 +126,7 @@ def test_postgres_columns_have_the_types_of_their_values(
     )
 
 
-class _Forward(socketserver.BaseRequestHandler):
+class _Forward(BaseRequestHandler):
     """Carries bytes between a TCP connection and PostgreSQL's Unix socket."""
 
     path: str
@@ -139,16 +134,7 @@ class _Forward(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         with socket.socket(socket.AF_UNIX) as inside:
             inside.connect(self.path)
-            back = threading.Thread(target=_copy, args=(inside, self.request))
-            back.start()
-            _copy(self.request, inside)
-            back.join()
-
-
-def _copy(source: socket.socket, sink: socket.socket) -> None:
-    while data := source.recv(65536):
-        sink.sendall(data)
-    sink.shutdown(socket.SHUT_WR)
+            relay(self.request, inside)
 
 
 @pytest.fixture
@@ -156,15 +142,13 @@ def port(server: str) -> Iterator[int]:
     """A TCP port of the database server."""
     folder = parse_qs(urlsplit(server).query)["host"][0]
     handler = type("Handler", (_Forward,), {"path": f"{folder}/.s.PGSQL.5432"})
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as forwarder:
-        thread = threading.Thread(target=forwarder.serve_forever)
-        thread.start()
+    with serving(ThreadingTCPServer(("127.0.0.1", 0), handler)) as forwarder:
         yield forwarder.server_address[1]
-        forwarder.shutdown()
-        thread.join()
 
 
-def test_postgres_by_host_and_user(trackly: Trackly, port: int, database: psycopg.Connection, meltano: Meltano) -> None:
+def test_postgres_by_host_and_user(
+    trackly: FakeTrackly, port: int, database: psycopg.Connection, meltano: Meltano
+) -> None:
     meltano(
         "run",
         "tap-trackly",
@@ -179,7 +163,7 @@ def test_postgres_by_host_and_user(trackly: Trackly, port: int, database: psycop
     assert len(table(database)) == len(trackly.account.offers)
 
 
-def test_the_job_keeps_its_state(trackly: Trackly, database: psycopg.Connection, meltano: Meltano) -> None:
+def test_job_and_schedule(trackly: FakeTrackly, database: psycopg.Connection, meltano: Meltano) -> None:
     meltano("run", "trackly-to-postgres")
     trackly.account.archive(SUMMER_PROMO)
     assert "offers: done, 25 records read, 1 emitted" in meltano("run", "trackly-to-postgres")
@@ -187,7 +171,7 @@ def test_the_job_keeps_its_state(trackly: Trackly, database: psycopg.Connection,
     assert "trackly-nightly" in meltano("schedule", "list")
 
 
-def test_csv_files_keep_every_change(trackly: Trackly, meltano: Meltano, tmp_path: Path) -> None:
+def test_csv(trackly: FakeTrackly, meltano: Meltano, tmp_path: Path) -> None:
     trackly.account.update(SUMMER_PROMO, {"metadata": {"größe": "ß", "weight": Decimal("0.5")}})
     trackly.account.offers[WINTER_SALE]["metadata"] = None
     command = ("el", "tap-trackly", "target-csv", "--state-id", "test")
@@ -210,15 +194,13 @@ def test_csv_files_keep_every_change(trackly: Trackly, meltano: Meltano, tmp_pat
     assert changed == {SUMMER_PROMO: ("3.10", "active"), "664f1a2b3c4d5e6f7a8b9c0f": ("0.02", "archived")}
 
 
-def test_jsonl_holds_every_offer(trackly: Trackly, meltano: Meltano, tmp_path: Path) -> None:
+def test_jsonl(trackly: FakeTrackly, meltano: Meltano, tmp_path: Path) -> None:
     meltano("run", "tap-trackly", "target-jsonl")
     (file,) = (tmp_path / "jsonl").glob("offers-*")
     assert sorted(json.loads(line)["id"] for line in file.read_text().splitlines()) == sorted(trackly.account.offers)
 
 
-def test_all_six_streams_land_in_postgres_twice(
-    trackly: Trackly, database: psycopg.Connection, meltano: Meltano
-) -> None:
+def test_postgres_all_streams(trackly: FakeTrackly, database: psycopg.Connection, meltano: Meltano) -> None:
     account = trackly.account
     command = ("run", "tap-trackly", "target-postgres")
     everything = {"TAP_TRACKLY__SELECT": '["*.*"]'}
@@ -233,7 +215,7 @@ def test_all_six_streams_land_in_postgres_twice(
     def rows(query: str) -> list[Any]:
         return database.execute(query).fetchall()
 
-    for stream in ("offers", "lists", "audiences", "creatives", "schedules", "contacts"):
+    for stream in STREAMS:
         assert rows(f"SELECT count(*) FROM trackly.{stream}") == [(len(account.records(stream)),)]  # noqa: S608
     creatives = {row[0]: row[1:] for row in rows("SELECT id, status, offers, offer_links FROM trackly.creatives")}
     assert creatives == {
@@ -254,7 +236,7 @@ def test_all_six_streams_land_in_postgres_twice(
     assert revenue == sum(contact["revenue_total"] for contact in account.contacts)
 
 
-def test_streams_beside_offers_land_in_csv_with_json(trackly: Trackly, meltano: Meltano, tmp_path: Path) -> None:
+def test_csv_default_streams(trackly: FakeTrackly, meltano: Meltano, tmp_path: Path) -> None:
     meltano("run", "tap-trackly", "target-csv")
     files = {file.name.split("-")[0]: file for file in (tmp_path / "csv").iterdir()}
     assert sorted(files) == ["audiences", "creatives", "lists", "offers", "schedules"], "contacts are left out"

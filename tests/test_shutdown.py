@@ -1,69 +1,122 @@
-"""The end of a process by a signal."""
+"""The end of a run by a signal, a dead target or a kill: whole lines, and a state that loses nothing."""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from signal import SIGHUP, SIGINT, SIGTERM, Signals
+import time
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
-WAITING = """
-import logging, sys
-from tap_trackly.shutdown import WRITING, end_on_signal
-end_on_signal(logging.getLogger())
-print("ready", flush=True)
-sys.stdin.readline()
-with WRITING:
-    print("half ", end="", flush=True)
-    sys.stdin.readline()
-    print("line", flush=True)
-sys.stdin.readline()
-"""
+from tests.fake_trackly import ERROR, FakeTrackly, Fault, answer, silence
+from tests.tap import BOOKMARK, Run, offers_state, started
 
 
-@contextmanager
-def waiting(*wrapper: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a process that writes the halves of a line when it is told to."""
-    pipe = subprocess.PIPE
-    command = [*wrapper, sys.executable, "-c", WAITING]
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, encoding="utf-8", bufsize=1) as process:
-        try:
-            assert process.stdout
-            assert process.stdout.readline() == "ready\n"
-            yield process
-        finally:
-            process.kill()
+def stopped(trackly: FakeTrackly, number: signal.Signals, slow_target: float = 0, **settings: Any) -> Run:
+    """Start the tap and send a signal when it has begun to read.
 
-
-@pytest.mark.parametrize("number,status", [(SIGINT, 130), (SIGTERM, 143), (SIGHUP, 129)])
-def test_a_signal_ends_the_process(number: Signals, status: int) -> None:
-    with waiting() as process:
+    A slow target reads nothing for some seconds, so that the pipe to it is full when the signal comes.
+    """
+    with started(trackly.config(**settings), state=offers_state()) as process:
+        assert process.stderr
+        log = ""
+        while "records to read" not in log:
+            line = process.stderr.readline()
+            assert line, log
+            log += line
+        time.sleep(slow_target)
         process.send_signal(number)
-        assert process.wait(60) == status
-        assert process.stderr
-        log = process.stderr.read()
-    assert log == f"Stopped by {number.name}. Bookmark not advanced.\n"
+        stdout, rest = process.communicate(timeout=30)
+    return Run(process.returncode, stdout, log + rest)
 
 
-def test_a_line_is_written_to_its_end() -> None:
-    with waiting() as process:
-        assert process.stdin
-        assert process.stdout
-        assert process.stderr
-        process.stdin.write("begin\n")
-        assert process.stdout.read(5) == "half "
-        process.send_signal(SIGTERM)
-        assert "SIGTERM" in process.stderr.readline()
-        process.stdin.write("end\n")
-        assert process.wait(60) == 143
-        assert process.stdout.read() == "line\n"
+@pytest.mark.parametrize("number,status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("fault", [silence, answer(ERROR, 503, Retry_After="200")], ids=["in a request", "in a pause"])
+def test_signal(trackly: FakeTrackly, number: signal.Signals, status: int, fault: Fault) -> None:
+    trackly.inject(fault, page=3)
+    run = stopped(trackly, number, page_size=10)
+    assert run.status == status
+    assert "Traceback" not in run.log
+    assert run.bookmark == BOOKMARK
 
 
-def test_nohup_is_honoured() -> None:
-    with waiting("nohup") as process:
-        process.send_signal(SIGHUP)
-        process.send_signal(SIGTERM)
-        assert process.wait(60) == 143
+def test_signal_while_the_target_is_slow(trackly: FakeTrackly) -> None:
+    trackly.put(*({"id": f"{number:03}", "name": "x" * 9000} for number in range(250)))
+    run = stopped(trackly, signal.SIGTERM, slow_target=1)
+    assert run.status == 143
+    assert 0 < len(run.records) < 250
+
+
+def test_signal_while_nobody_reads_the_log(trackly: FakeTrackly) -> None:
+    trackly.put(*({"id": f"{number:04}"} for number in range(2000)))
+    variables = {"TAP_TRACKLY_LOGLEVEL": "DEBUG"}
+    with started(trackly.config(page_size=1), variables=variables, stdout=subprocess.DEVNULL) as process:
+        seen = 0
+        while not seen or seen < len(trackly.requests):
+            seen = len(trackly.requests)
+            time.sleep(1)
+        assert process.poll() is None, "the log was not full"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 143
+
+
+def test_dead_target(trackly: FakeTrackly) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with started(trackly.config(), stdout=writer) as process:
+        os.close(writer)
+        _, log = process.communicate(timeout=30)
+    assert process.returncode not in {0, None}
+    assert "Traceback" not in log
+
+
+class Target:
+    """A table keyed by id, and the last STATE that came."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Any] = {}
+        self.state: dict[str, Any] | None = None
+
+    def load(self, trackly: FakeTrackly, messages: int | None = None) -> int:
+        """Run the tap into the table, perhaps only until some messages came; return their number."""
+        with started(trackly.config(page_size=2, full_resend_hours=1), state=self.state) as process:
+            assert process.stdout
+            lines: list[str] = []
+            while len(lines) != messages and (line := process.stdout.readline()):
+                lines.append(line)
+            if messages is not None:
+                process.kill()
+            rest = process.stdout.read()
+        for message in Run(0, "".join(lines) + rest, "").messages[: len(lines)]:
+            if message["type"] == "RECORD":
+                self.rows[message["record"]["id"]] = message["record"]
+            if message["type"] == "STATE":
+                self.state = message["value"]
+        return len(lines)
+
+
+def shown(offers: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[Any, Any]]:
+    return {key: (offer["payout"], offer["status"]) for key, offer in offers.items()}
+
+
+@pytest.mark.parametrize("killed_run", ["first", "second"])
+def test_kill_after_each_message(trackly: FakeTrackly, killed_run: str) -> None:
+    """A run from the last STATE makes the target equal to the account."""
+    trackly.put(*list(trackly.account.offers.values())[:5])
+    offers = trackly.account.offers
+    messages = Target().load(trackly)
+    assert messages >= 7
+    for after in range(messages + 1):
+        target = Target()
+        target.load(trackly, after if killed_run == "first" else None)
+        trackly.account.update(list(offers)[after % 5], {"payout": after})
+        trackly.account.archive(list(offers)[(after + 1) % 5])
+        if killed_run == "second":
+            target.load(trackly, after)
+        target.load(trackly)
+        assert shown(target.rows) == shown(offers)
+        for key in offers:
+            trackly.account.update(key, {"status": "active"})

@@ -1,4 +1,4 @@
-"""README, meltano.yml and the settings schema say the same."""
+"""README.md, meltano.yml and the tap agree."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def kind(setting: dict[str, Any]) -> str:
     return next(KINDS[name] for name in setting["type"] if name != "null")
 
 
-def test_meltano_knows_every_setting_of_the_tap_as_the_tap_does() -> None:
+def test_settings_in_meltano_yml() -> None:
     TapTrackly.append_builtin_config(TapTrackly.config_jsonschema)
     settings = dict(TapTrackly.config_jsonschema["properties"])
     for setting in plugins()["tap-trackly"]["settings"]:
@@ -51,12 +51,12 @@ def test_meltano_knows_every_setting_of_the_tap_as_the_tap_does() -> None:
     assert settings == {}
 
 
-def test_meltano_knows_every_capability_of_the_tap() -> None:
+def test_capabilities_in_meltano_yml() -> None:
     assert plugins()["tap-trackly"]["capabilities"] == sorted(item.value for item in TapTrackly.capabilities)
 
 
 @pytest.mark.parametrize("name", plugins())
-def test_every_plugin_is_defined_whole_and_pinned(name: str) -> None:
+def test_plugins_are_pinned(name: str) -> None:
     plugin = plugins()[name]
     package, _, constraints = plugin["pip_url"].partition(" -c ")
     pins = (PROJECT / constraints).read_text().splitlines()
@@ -65,7 +65,7 @@ def test_every_plugin_is_defined_whole_and_pinned(name: str) -> None:
     assert all("==" in pin for pin in pins)
 
 
-def test_the_readme_describes_every_setting() -> None:
+def test_settings_in_the_readme() -> None:
     for name, setting in own_settings().items():
         (row,) = re.findall(rf"^\| `{name}` \|.*$", README, re.MULTILINE)
         assert setting["description"] in row
@@ -74,19 +74,19 @@ def test_the_readme_describes_every_setting() -> None:
             assert f"`{str(default).replace(chr(39), chr(34))}`" in row or name == "user_agent"
 
 
-def test_the_readme_describes_every_stream() -> None:
+def test_streams_in_the_readme() -> None:
     for stream in TapTrackly(validate_config=False).streams.values():
         (row,) = re.findall(rf"^\| `{stream.name}` \|.*$", README, re.MULTILINE)
         assert f"`{', '.join(stream.primary_keys)}`" in row
         assert stream.replication_method in row
 
 
-def test_no_file_names_a_package_registry() -> None:
+def test_no_package_registry_is_named() -> None:
     for file in [*(PROJECT / "requirements").iterdir(), PROJECT / "pyproject.toml"]:
         assert "://" not in file.read_text().replace("https://github.com", "")
 
 
-def test_the_version_stands_in_the_changelog() -> None:
+def test_version_in_the_changelog() -> None:
     version = re.search(r'^version = "(.+)"$', (PROJECT / "pyproject.toml").read_text(), re.MULTILINE)
     assert version
     assert f"## {version[1]}" in (PROJECT / "CHANGELOG.md").read_text()
