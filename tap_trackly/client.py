@@ -7,7 +7,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 import backoff
 import requests
 from backoff.types import Details
+from requests.exceptions import ProxyError
 from singer_sdk import metrics
 from singer_sdk.authenticators import APIKeyAuthenticator
 from singer_sdk.exceptions import FatalAPIError, RetriableAPIError
@@ -61,6 +62,7 @@ class TracklyStream(RESTStream[int]):
         paginated: Whether the endpoint takes `page` and `per_page`. If one that does not answers with
             `pagination` one day, its pages are requested by number.
         personal_fields: Parts of the key that are not shown in the log.
+        latest_record: The record that was emitted last.
     """
 
     records_key: ClassVar[str]
@@ -76,6 +78,7 @@ class TracklyStream(RESTStream[int]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.summary = StreamSummary(self.name)
+        self.latest_record: Record | None = None
         # From before a catalog is applied, in which a user may name another key for the target, or none.
         self._key_names = tuple(self.primary_keys)
         self._get_key = key_getter(self._key_names, self.schema["properties"])
@@ -243,11 +246,11 @@ class TracklyStream(RESTStream[int]):
     def post_process(self, row: Record, context: Context | None = None) -> Record | None:
         """Return a record that is valid against the schema and that every target can store."""
         if self._conforms:
-            try:
-                return self._converter.complete(row)
-            except ValueError:
-                pass
+            with suppress(ValueError):
+                self.latest_record = self._converter.complete(row)
+                return self.latest_record
         record, replaced, unknown = self._converter.convert(row)
+        self.latest_record = record
         for name, reason in replaced.items():
             self._replaced[name] += 1
             if self._replaced[name] <= _WARNINGS_PER_FIELD:
@@ -394,7 +397,8 @@ class TracklyStream(RESTStream[int]):
         if advice := errors.connection_advice(error):
             return FatalAPIError(f"{url}: {errors.connection_words(cause)}. {advice}")
         if errors.is_unreachable(error):
-            return RetriableAPIError(f"{self.url_base}: {errors.connection_words(cause)}. Check the setting api_url.")
+            where = "the environment variable HTTPS_PROXY" if isinstance(error, ProxyError) else "the setting api_url"
+            return RetriableAPIError(f"{self.url_base}: {errors.connection_words(cause)}. Check {where}.")
         return RetriableAPIError(f"{url}: {errors.connection_words(cause)}.")
 
     def _log_duration(self, response: requests.Response) -> None:

@@ -156,3 +156,4 @@ class Throttle:
         with self._changed:
             self.failures = 0
             self._limit = min(float(self._most), self._limit + 1 / self._limit)
+            self._changed.notify_all()

@@ -25,6 +25,7 @@ from tap_trackly import settings, streams
 from tap_trackly.client import TracklyStream
 from tap_trackly.errors import LogFilter, error_line
 from tap_trackly.output import LineWriter, TargetError
+from tap_trackly.stream_maps import StreamMapError, find_failing_expression
 from tap_trackly.summary import log_run
 from tap_trackly.verified_read import RecordError
 
@@ -39,7 +40,7 @@ STREAMS: Sequence[type[TracklyStream]] = (
 _REPLICATION_KEYS = {vars(stream)["name"]: vars(stream).get("replication_key") for stream in STREAMS}
 API_URL = "https://app.tracklysms.com/api/v2"
 USER_AGENT = f"tap-trackly/{version('tap-trackly')}"
-_FOR_USERS = (SingerSDKError, settings.SettingsError, RecordError, TargetError)
+_FOR_USERS = (SingerSDKError, settings.SettingsError, RecordError, StreamMapError, TargetError)
 _TEXT = th.StringType(nullable=False)
 
 
@@ -149,9 +150,19 @@ class TapTrackly(Tap):
         return [stream for stream in self.streams.values() if isinstance(stream, TracklyStream) and stream.selected]
 
     def run(self) -> int:
-        """Sync all streams and return the exit status."""
+        """Sync all streams and return the exit status.
+
+        Raises:
+            StreamMapError: If an expression of stream_maps fails.
+        """
         began = time.monotonic()
-        self.sync_all()
+        try:
+            self.sync_all()
+        except Exception:
+            for stream in self.selected_streams:
+                if error := find_failing_expression(stream, stream.latest_record, self.logger):
+                    raise error from None
+            raise
         summaries = [stream.summary for stream in self.selected_streams]
         if summaries and isinstance(self.message_writer, LineWriter) and not self.message_writer.ends_with_state:
             # The SDK leaves out a STATE that repeats the one before it, also if records came between.

@@ -42,7 +42,6 @@ from tap_trackly.incremental import (
     resend_reason,
     should_emit,
     thresholds,
-    utc_text,
 )
 from tap_trackly.pagination import Record
 from tap_trackly.records import parse_time
@@ -172,7 +171,7 @@ class Simulation:
         if read.is_verified:
             if emitted:
                 latest = max(record["updated_at"] for record in emitted)
-                state["replication_key_value"] = min(latest, utc_text(now - CLOCK_TOLERANCE))
+                state["replication_key_value"] = min(latest, (now - CLOCK_TOLERANCE).isoformat())
             if due.is_full or LAST_FULL_SEND not in state:
                 state[LAST_FULL_SEND] = now.isoformat()
             self.target.state = state

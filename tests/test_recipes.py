@@ -34,8 +34,8 @@ def database(address: str) -> Iterator[psycopg.Connection]:
 
 
 @pytest.fixture
-def account() -> Iterator[Account]:
-    yield Account(offers=12, contacts=10)
+def account() -> Account:
+    return Account(offers=12, contacts=10)
 
 
 @pytest.fixture

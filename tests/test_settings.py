@@ -22,7 +22,7 @@ from tap_trackly.settings import (
     unknown_settings,
 )
 from tap_trackly.tap import TapTrackly
-from tests.conftest import Trackly
+from tests.fake_trackly import FakeTrackly
 from tests.tap import run_tap, selecting
 
 SECRET = "trk_5ecret0f4nAcc0unt"  # noqa: S105
@@ -350,7 +350,7 @@ def test_an_invalid_setting_is_one_line() -> None:
     assert line.endswith("Unknown setting pagesize is ignored. Did you mean page_size?")
 
 
-def test_all_settings_from_the_environment(trackly: Trackly) -> None:
+def test_all_settings_from_the_environment(trackly: FakeTrackly) -> None:
     settings = trackly.config()
     variables = {
         "TAP_TRACKLY_API_KEY": f" {settings['api_key']}\n",
@@ -366,7 +366,7 @@ def test_all_settings_from_the_environment(trackly: Trackly) -> None:
     assert {record["status"] for record in run.records} == {"archived"}
 
 
-def test_white_space_a_trailing_slash_and_nulls_are_fine(trackly: Trackly) -> None:
+def test_white_space_a_trailing_slash_and_nulls_are_fine(trackly: FakeTrackly) -> None:
     settings = trackly.config()
     config = {
         "api_key": f"\t{settings['api_key']}\r\n",

@@ -19,8 +19,8 @@ from psycopg.rows import dict_row
 from sandbox.account import Account
 from sandbox.database import postgres
 from sandbox.samples import Record
-from sandbox.server import running
-from tests.conftest import Trackly
+from tests.fake_trackly import FakeTrackly
+from tests.servers import serving
 from tests.tap import environment, selecting
 
 PROJECT = Path(__file__).parent.parent
@@ -88,11 +88,11 @@ def awkward(value: Any, number: int) -> Any:
 def messages() -> list[str]:
     """What the tap says of an account before and after each of its records changed."""
     account = Account(offers=0)
-    with running(account) as url:
+    with serving(FakeTrackly(account)) as trackly:
         runs = []
         for turn in (0, 1):
             vars(account).update(vars(awkward_account(turn)))
-            runs.append(Trackly(account, url).sync(catalog=selecting(*STREAMS)).stdout)
+            runs.append(trackly.sync(catalog=selecting(*STREAMS)).stdout)
     return runs
 
 
