@@ -34,8 +34,8 @@ def database(address: str) -> Iterator[psycopg.Connection]:
 
 
 @pytest.fixture
-def account() -> Iterator[Account]:
-    yield Account(offers=12, contacts=10)
+def account() -> Account:
+    return Account(offers=12, contacts=10)
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_incomplete_runs_are_told(project: Project, database: psycopg.Connection
     assert rows(database, "SELECT count(*) >= 3 FROM trackly.offers") == [(True,)]
 
 
-def test_a_key_is_checked(project: Project, account: Account) -> None:
+def test_a_key_is_checked(project: Project) -> None:
     (check,) = shown("docs/troubleshooting.md", "sh")
     log = project.run(check)
     assert "Plugin configuration is valid" in log
