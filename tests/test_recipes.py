@@ -20,6 +20,8 @@ from sandbox.samples import Record
 from sandbox.server import running
 from tests.project import HOME, Project, shown
 
+pytestmark = pytest.mark.source
+
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
