@@ -28,6 +28,7 @@ MELTANO = PROJECT / ".venv-meltano" / "bin" / "meltano"
 SUMMER_PROMO = "664f1a2b3c4d5e6f7a8b9c0d"
 WINTER_SALE = "664f1a2b3c4d5e6f7a8b9c0e"
 
+pytestmark = pytest.mark.source
 Meltano = Callable[..., str]
 
 

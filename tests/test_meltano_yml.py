@@ -5,7 +5,11 @@ from __future__ import annotations
 from difflib import ndiff
 from pathlib import Path
 
+import pytest
+
 from tests.project import Project
+
+pytestmark = pytest.mark.source
 
 
 def changes(project: Project, command: str) -> list[str]:

@@ -20,6 +20,8 @@ from sandbox.samples import Record
 from sandbox.server import running
 from tests.project import HOME, Project, shown
 
+pytestmark = pytest.mark.source
+
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
@@ -145,7 +147,7 @@ def test_incomplete_runs_are_told(project: Project, database: psycopg.Connection
     assert rows(database, "SELECT count(*) >= 3 FROM trackly.offers") == [(True,)]
 
 
-def test_a_key_is_checked(project: Project, account: Account) -> None:
+def test_a_key_is_checked(project: Project) -> None:
     (check,) = shown("docs/troubleshooting.md", "sh")
     log = project.run(check)
     assert "Plugin configuration is valid" in log

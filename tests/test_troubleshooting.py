@@ -46,7 +46,7 @@ class FailingAccount(Account):
         super().__init__(offers=0)
         self.status, self.answer = status, answer
 
-    def records(self, kind: str) -> list[Record]:
+    def records(self, kind: str) -> list[Record]:  # noqa: ARG002
         raise HTTPException(response=Response(json.dumps(self.answer), self.status))
 
 

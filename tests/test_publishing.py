@@ -1,0 +1,44 @@
+"""What is published: the source distribution and the definition for Meltano Hub."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.project import HOME, Project
+
+pytestmark = pytest.mark.source
+HUB = HOME / "hub" / "tap-trackly.yml"
+
+
+def test_the_sdist_holds_what_meltano_yml_names(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", tmp_path]
+    subprocess.run(command, cwd=HOME, check=True, capture_output=True)
+    (file,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(file) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    for folder in ("requirements", "docs", "hub", "sandbox", "tap_trackly", "tests"):
+        tracked = subprocess.run(["git", "ls-files", folder], cwd=HOME, check=True, capture_output=True, text=True)
+        assert set(tracked.stdout.split()) <= names
+    assert {"meltano.yml", "pyproject.toml", "README.md", "SECURITY.md", "LICENSE", "Makefile"} <= names
+
+
+def test_the_hub_definition_is_that_of_meltano_yml() -> None:
+    definition = yaml.safe_load(HUB.read_text())
+    (plugin,) = yaml.safe_load((HOME / "meltano.yml").read_text())["plugins"]["extractors"]
+    same = ("name", "namespace", "executable", "capabilities", "settings", "settings_group_validation", "select")
+    assert {name: definition[name] for name in same} == {name: plugin[name] for name in same}
+
+
+def test_meltano_adds_the_hub_definition(tmp_path: Path) -> None:
+    project = Project(tmp_path, {})
+    project.file.write_text("project_id: other\nsend_anonymous_usage_stats: false\n")
+    project.run(f"meltano add --plugin-type extractor --no-install --from-ref {HUB} tap-trackly")
+    (added,) = yaml.safe_load(project.file.read_text())["plugins"]["extractors"]
+    assert added["pip_url"] == "tap-trackly"
+    assert added["settings"] == yaml.safe_load(HUB.read_text())["settings"]
