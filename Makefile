@@ -1,7 +1,7 @@
 # Two commands: `make demo` and `make test`. Each makes what it needs inside this folder.
 PYTHON ?= python3
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint mutants clean
 
 demo: .venv/done .meltano/done
 	.venv/bin/python -m sandbox.demo
@@ -14,8 +14,18 @@ lint: .venv/done
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 
+# Changes the code of the verified read in a copy, and shows the changes that no test finds. Takes an hour.
+mutants: .venv/done .venv-mutation/done
+	rm -rf .mutants
+	mkdir .mutants
+	cp -r tap_trackly tests pyproject.toml mutation.toml .mutants
+	cd .mutants && ../.venv-mutation/bin/cosmic-ray init mutation.toml session.sqlite
+	cd .mutants && ../.venv-mutation/bin/cr-filter-operators session.sqlite mutation.toml
+	cd .mutants && ../.venv-mutation/bin/cosmic-ray exec mutation.toml session.sqlite
+	cd .mutants && ../.venv-mutation/bin/cr-report --surviving-only --show-diff session.sqlite
+
 clean:
-	rm -rf .venv .venv-meltano .meltano output
+	rm -rf .venv .venv-meltano .venv-mutation .meltano .mutants output
 
 .venv/done: pyproject.toml requirements/dev.txt
 	$(PYTHON) -m venv .venv
@@ -26,6 +36,11 @@ clean:
 .venv-meltano/done: requirements/meltano.txt
 	$(PYTHON) -m venv .venv-meltano
 	.venv-meltano/bin/pip install --quiet --disable-pip-version-check -r requirements/meltano.txt
+	touch $@
+
+.venv-mutation/done: requirements/mutation.txt
+	$(PYTHON) -m venv .venv-mutation
+	.venv-mutation/bin/pip install --quiet --disable-pip-version-check -r requirements/mutation.txt
 	touch $@
 
 .meltano/done: .venv-meltano/done meltano.yml pyproject.toml requirements/*.txt

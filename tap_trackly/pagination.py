@@ -64,8 +64,9 @@ class Page:
     @property
     def has_next(self) -> bool:
         """Whether another page must follow, by the counts; after a full page beyond a capped count, always."""
-        is_announced = self.last_number <= self.number < self.total_pages
-        return self.number < self.last_number or (self.is_full and (is_announced or self.number > self.last_number))
+        if self.number < self.last_number:
+            return True
+        return self.is_full and (self.number > self.last_number or self.number < self.total_pages)
 
 
 class TracklyPaginator(PageNumberPaginator):
