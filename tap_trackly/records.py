@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
@@ -11,13 +10,9 @@ from math import isfinite
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
+from typing_extensions import TypedDict
 
 from tap_trackly.pagination import Page
-
-if sys.version_info >= (3, 11):
-    from typing import TypedDict
-else:
-    from typing_extensions import TypedDict
 
 Convert = Callable[[Any], Any]
 

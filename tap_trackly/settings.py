@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+import msgspec
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR, extend_validator_with_defaults
+from typing_extensions import TypedDict
 
 from tap_trackly.records import parse_time
 
@@ -35,6 +37,25 @@ _EXPECTED = {
 }
 
 Schema = Mapping[str, Any]
+
+
+class _Properties(TypedDict):
+    properties: dict[str, Any]
+
+
+class _Metadata(TypedDict):
+    breadcrumb: list[str]
+    metadata: dict[str, Any]
+
+
+class _Entry(TypedDict):
+    tap_stream_id: str
+    schema: _Properties
+    metadata: list[_Metadata]
+
+
+class _Catalog(TypedDict):
+    streams: list[_Entry]
 
 
 class SettingsError(ValueError):
@@ -159,35 +180,20 @@ def check_catalog(catalog: Any, replication_keys: Mapping[str, str | None]) -> N
     Raises:
         SettingsError: Says what a catalog looks like or which replication key is expected.
     """
-    entries = catalog.get("streams") if isinstance(catalog, dict) else None
-    if not isinstance(entries, list) or not all(map(_is_catalog_entry, entries)):
+    try:
+        entries = msgspec.convert(catalog, _Catalog)["streams"]
+    except msgspec.ValidationError:
         raise SettingsError(
             'Invalid catalog file: --catalog expects what --discover prints: {"streams": [...]}, '
             "each entry with tap_stream_id, schema and metadata."
-        )
-    for entry in entries:
+        ) from None
+    for entry, whole in zip(entries, catalog["streams"], strict=True):
         name = entry["tap_stream_id"]
         root: Mapping[str, Any] = next((each["metadata"] for each in entry["metadata"] if not each["breadcrumb"]), {})
-        for key in (entry.get("replication_key"), root.get("replication-key")):
+        for key in (whole.get("replication_key"), root.get("replication-key")):
             if name in replication_keys and key and key != replication_keys[name]:
                 expected = replication_keys[name] or "none"
                 raise SettingsError(f"Invalid catalog file: the replication key of stream '{name}' is {expected}.")
-
-
-def _is_catalog_entry(entry: Any) -> bool:
-    return (
-        isinstance(entry, dict)
-        and isinstance(entry.get("tap_stream_id"), str)
-        and isinstance(entry.get("schema"), dict)
-        and isinstance(entry["schema"].get("properties"), dict)
-        and isinstance(entry.get("metadata"), list)
-        and all(
-            isinstance(each, dict)
-            and isinstance(each.get("breadcrumb"), list)
-            and isinstance(each.get("metadata"), dict)
-            for each in entry["metadata"]
-        )
-    )
 
 
 def _parse(text: str, types: Collection[str]) -> Any:
