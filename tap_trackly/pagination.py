@@ -151,7 +151,7 @@ def _parse_json(body: bytes) -> tuple[Any, bool]:
     """
     try:
         return _decode(body), True
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         # Fast, but it refuses NaN, Infinity and lone surrogates, which records.py can replace.
         pass
     except (ArithmeticError, RecursionError) as error:

@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 from singer_sdk.contrib.msgspec import serialize_jsonl
 
 from tap_trackly.pagination import Page, parse_page
-from tap_trackly.records import RecordConverter, UnfitValueError, key_getter, parse_time
+from tap_trackly.records import RecordConverter, key_getter, parse_time
 from tap_trackly.tap import STREAMS
 
 REPLACED = "\ufffd"
