@@ -24,7 +24,9 @@ def main() -> None:
     account = Account(options.offers, options.contacts)
     with running(account, port=options.port, latency=options.latency) as url:
         print(f"TAP_TRACKLY_API_URL={url}")
-        print(f"TAP_TRACKLY_API_KEY={API_KEY}", flush=True)
+        print(f"TAP_TRACKLY_API_KEY={API_KEY}")
+        print("export TAP_TRACKLY_API_URL TAP_TRACKLY_API_KEY")
+        print("# Paste these lines into another shell, or put the first two into .env. Stop with Ctrl+C.", flush=True)
         signal.sigwait(stops)
 
 

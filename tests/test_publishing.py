@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -17,14 +18,15 @@ HUB = HOME / "hub" / "tap-trackly.yml"
 
 
 def test_the_sdist_holds_what_meltano_yml_names(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", tmp_path]
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", str(tmp_path)]
     subprocess.run(command, cwd=HOME, check=True, capture_output=True)
     (file,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(file) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     for folder in ("requirements", "docs", "hub", "sandbox", "tap_trackly", "tests"):
-        tracked = subprocess.run(["git", "ls-files", folder], cwd=HOME, check=True, capture_output=True, text=True)
-        assert set(tracked.stdout.split()) <= names
+        assert {
+            str(file.relative_to(HOME)) for file in (HOME / folder).rglob("*.*") if "__pycache__" not in file.parts
+        } <= names
     assert {"meltano.yml", "pyproject.toml", "README.md", "SECURITY.md", "LICENSE", "Makefile"} <= names
 
 
@@ -42,3 +44,11 @@ def test_meltano_adds_the_hub_definition(tmp_path: Path) -> None:
     (added,) = yaml.safe_load(project.file.read_text())["plugins"]["extractors"]
     assert added["pip_url"] == "tap-trackly"
     assert added["settings"] == yaml.safe_load(HUB.read_text())["settings"]
+
+
+def test_every_workflow_tests_every_supported_python() -> None:
+    supported = re.findall(r"Python :: (3\.\d+)", (HOME / "pyproject.toml").read_text())
+    workflows = HOME / ".github" / "workflows"
+    for name, job in ("ci", "check"), ("distributions", "test"):
+        matrix = yaml.safe_load((workflows / f"{name}.yml").read_text())["jobs"][job]["strategy"]["matrix"]
+        assert matrix["python-version"] == supported

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from dotenv import dotenv_values
 
 from sandbox.account import Account
 from sandbox.api import API_KEY
@@ -289,9 +291,13 @@ def test_it_runs_as_a_command() -> None:
     command = [sys.executable, "-m", "sandbox", "--offers", "3", "--contacts", "4"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
-        url = process.stdout.readline().strip().removeprefix("TAP_TRACKLY_API_URL=")
-        assert process.stdout.readline().strip() == f"TAP_TRACKLY_API_KEY={API_KEY}"
-        assert Client(url)()[1]["pagination"]["total"] == 3
-        assert len(Client(url).records("contacts")) == 4
+        lines = [process.stdout.readline() for _ in range(4)]
+        settings = dotenv_values(stream=StringIO("".join(lines[:2])))
+        assert settings["TAP_TRACKLY_API_KEY"] == API_KEY
+        client = Client(str(settings["TAP_TRACKLY_API_URL"]))
+        assert client()[1]["pagination"]["total"] == 3
+        assert len(client.records("contacts")) == 4
+        pasted = subprocess.check_output(["/bin/bash", "-ec", "".join([*lines, "env"])], text=True)
+        assert {f"{name}={value}" for name, value in settings.items()} <= set(pasted.splitlines())
         process.terminate()
     assert process.returncode == 0
