@@ -61,6 +61,7 @@ class FakeTrackly(ThreadingHTTPServer):
         account: What it serves; it may be changed or replaced at any time.
         before_answer: Called with each request that gets a true answer, to change the account.
         requests: The requests that came.
+        keep_alive: Whether connections are kept open after an answer.
         closing: Set when the test is over.
     """
 
@@ -72,6 +73,7 @@ class FakeTrackly(ThreadingHTTPServer):
         self.account = account
         self.before_answer: Callable[[Request], None] = lambda _: None
         self.requests: list[Request] = []
+        self.keep_alive = True
         self.closing = threading.Event()
         self._faults: list[tuple[Fault, float, dict[str, Any]]] = []
         self._lock = threading.Lock()
@@ -173,8 +175,10 @@ class Handler(BaseHTTPRequestHandler):
     def reply(self, status: int, body: str | bytes, **headers: str) -> None:
         """Send an answer."""
         content = body.encode() if isinstance(body, str) else body
+        connection = "keep-alive" if self.server.keep_alive else "close"
+        usual = {"Content_Type": "application/json", "Content_Length": str(len(content)), "Connection": connection}
         self.send_response(status)
-        for name, value in {"Content_Type": "application/json", "Content_Length": str(len(content)), **headers}.items():
+        for name, value in {**usual, **headers}.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         self.wfile.write(content)

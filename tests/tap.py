@@ -29,7 +29,7 @@ FORMATS = FormatChecker(())
 
 @dataclass
 class Run:
-    """What a run left: its exit status, its log, and its messages, each a whole line and valid."""
+    """What a run left: its exit status, its log, and its messages, which must be valid."""
 
     status: int
     stdout: str
@@ -94,7 +94,7 @@ class Run:
 
 
 def parse_messages(stdout: str) -> list[dict[str, Any]]:
-    """Parse Singer messages: each line whole, each record valid against the SCHEMA before it."""
+    """Parse Singer messages: each line whole, each record valid against its SCHEMA."""
     *lines, rest = stdout.split("\n")
     assert rest == "", "half a line"
     validators: dict[str, Validator] = {}

@@ -33,13 +33,14 @@ def test_suspended_account(trackly: FakeTrackly) -> None:
     assert len(trackly.requests) == 1
 
 
-@pytest.mark.parametrize("stream", ["offers", "audiences"])
+@pytest.mark.parametrize("stream", ["offers", "schedules"])
 def test_product_that_the_account_does_not_have(trackly: FakeTrackly, stream: str) -> None:
     trackly.inject(answer({"error": "Not enabled.", "code": f"{stream}_not_enabled"}, 403), times=inf, stream=stream)
-    streams_before = {"offers": [], "audiences": ["lists"]}[stream]
-    run = trackly.run(concurrency=1, catalog=selecting(*streams_before, stream, "creatives"))
+    run = trackly.run(concurrency=1, catalog=selecting(stream, "lists", "creatives"))
     run.assert_failed("HTTP 403, Not enabled.", f"{stream}_not_enabled", f"deselect the stream '{stream}'")
     assert len(trackly.asked(stream=stream)) == 1
+    *streams_before, last = [message["stream"] for message in run.messages if message["type"] == "SCHEMA"]
+    assert last == stream
     assert len(run.records) == sum(len(trackly.account.records(name)) for name in streams_before)
 
 

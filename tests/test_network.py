@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from sandbox.account import Account
-from tests.fake_trackly import KEY, FakeTrackly, Fault, answer, drip, silence
+from tests.fake_trackly import KEY, FakeTrackly, Fault, answer, close, drip, reset, silence
 from tests.servers import relay, serving
 from tests.tap import run_tap
 
@@ -134,6 +134,16 @@ def test_redirects_are_not_followed(trackly: FakeTrackly, status: int) -> None:
 def test_connections_are_kept_alive(trackly: FakeTrackly) -> None:
     trackly.sync(page_size=1, concurrency=2)
     assert len({request.port for request in trackly.requests}) <= 2 < len(trackly.requests)
+
+
+@pytest.mark.parametrize("fault", [close, reset])
+def test_connection_that_was_closed_while_idle(trackly: FakeTrackly, fault: Fault) -> None:
+    trackly.inject(fault, page=3)
+    run = trackly.sync(page_size=10, concurrency=1)
+    assert run.ids == sorted(trackly.account.offers)
+    first, second = trackly.asked(page=3)[:2]
+    assert first.port in {request.port for request in trackly.asked(page=1)}
+    assert second.port != first.port
 
 
 SLOW = {
