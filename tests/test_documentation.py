@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,8 @@ def test_settings_in_the_readme() -> None:
         assert setting["description"] in row
         default = setting.get("default")
         if default is not None:
-            assert f"`{str(default).replace(chr(39), chr(34))}`" in row or name == "user_agent"
+            shown = default if isinstance(default, str) else json.dumps(default)
+            assert f"`{shown}`" in row or name == "user_agent"
 
 
 def test_streams_in_the_readme() -> None:
