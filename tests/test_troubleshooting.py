@@ -25,6 +25,7 @@ TESTED_ELSEWHERE = {"`certificate verification failed`", "`The target stopped re
 SETTINGS: dict[str, dict[str, Any]] = {
     "`Missing setting api_key`": {"api_key": None},
     "`Invalid setting page_size: expected an integer from 1 to 100.`": {"page_size": 1000},
+    "`Invalid setting stream_maps`": {"stream_maps": {"offers": {"net": "payout * 0.9"}}},
     "`Unknown setting pagesize is ignored. Did you mean page_size?`": {"pagesize": 10},
     "`HTTP 401`": {"api_key": "trk_revoked"},
     "`Check the setting api_url; redirects are not followed.`": {"api_url": "{url}/v1"},
