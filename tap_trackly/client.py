@@ -363,8 +363,9 @@ class TracklyStream(RESTStream[int]):
         listing, number = wanted
         context = {"status": listing.status} if listing.status else None
         request = self.get_http_request(page=PageContext(stream_context=context, next_page_token=number))
+        query = request.encode_params()
         prepared = self.build_prepared_request(
-            method=request.method, url=request.url, params=request.encode_params(), headers=request.headers
+            method=request.method, url=request.url, params=query, headers=request.headers, json=request.data
         )
         return self._request_page(prepared, context)
 
@@ -389,6 +390,7 @@ class TracklyStream(RESTStream[int]):
             self._throttle.slow_down(started)
             raise
         self._throttle.speed_up()
+        self._logged_failures.clear()
         self.update_sync_costs(request, response, context)
         return response
 
