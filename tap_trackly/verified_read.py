@@ -22,7 +22,7 @@ MAX_PASSES = 3
 REPAIRING_REQUESTS_PER_PAGE = 2
 # After this many it ends wherever it is.
 MAX_REQUESTS_PER_PAGE = 3
-SPARE_REQUESTS = 20
+SPARE_REQUESTS = 40
 # A listing may grow, and its count may be capped, but one without an end must not be read for ever.
 MAX_UNANNOUNCED_PAGES = 1000
 MAX_DEPTH = 100  # levels of nesting that any target can store
@@ -215,7 +215,7 @@ class VerifiedRead:
         return sum(read.most_pages for read in self._reads)
 
     def _trace_page(self, page: Page, identities: _Identities) -> None:
-        """Note what may be records that moved, or duplicates and a capped count: then a second pass finds the same."""
+        """Note duplicates and records beyond the count: a second pass that finds the same shows that none moved."""
         self._trace.append(hash((page.number, page.total, *(key for key, _ in identities))))
         for (key, _), record in zip(identities, page.records, strict=True):
             if key in self._keys:
@@ -319,9 +319,8 @@ class _ListingRead:
 
     def agrees(self, page: Page, identities: _Identities) -> bool:
         """Whether a page that was requested again has the records that it had."""
-        keys = {key for key, _ in identities}
-        was = self._first if page.number == 1 else self._last if page.number == self.last_number else set()
-        return page.total == self.total and keys == was
+        was = {1: self._first, self.last_number: self._last}.get(page.number, set())
+        return page.total == self.total and {key for key, _ in identities} == was
 
 
 class _Memory:

@@ -151,6 +151,14 @@ def test_offers_beyond_a_capped_count_are_read_twice() -> None:
     assert (read.is_verified, read.passes, read.records, read.duplicates) == (True, 2, 1200, [])
 
 
+def test_offers_that_move_beyond_a_capped_count_are_read_three_times() -> None:
+    account = SimulatedAccount(per_page=100, cap=1000).fill(1200)
+    account.before_answer = at(13, account.create)
+    read = read_of(account, *OFFERS)
+    assert set(new_keys(read)) == keys(account)
+    assert (read.is_verified, read.passes) == (True, 3)
+
+
 def test_contacts_beyond_a_capped_count_are_read_once() -> None:
     account = SimulatedAccount(per_page=100, cap=1000).fill(1200)
     read = read_of(account, CONTACTS)
@@ -234,6 +242,20 @@ def test_the_closing_check_yields_all_it_sees() -> None:
     pages = list(read)
     assert [record["version"] for record in pages[3].changed] == [2]
     assert (read.is_verified, read.passes) == (True, 2)
+
+
+@pytest.mark.parametrize("archived,found", [(0, True), (1, True), (2, False)])
+def test_the_first_page_shows_a_swap_behind_the_page_that_is_read(archived: int, found: Any) -> None:
+    account = SimulatedAccount().fill(6)
+    before = account.records[4]
+
+    def swap() -> None:
+        archive(account, archived)
+        account.records.append(account.records.pop(archived))
+        account.create(5)
+
+    account.before_answer = at(3, swap)
+    assert (before["id"] in new_keys(read_of(account, DEFAULT))) is found
 
 
 def removal(account: SimulatedAccount, count: int = 1) -> Callable[[], None]:
