@@ -111,7 +111,7 @@ class VerifiedRead:
         listings: Sequence[Listing],
         source: Source,
         get_key: Callable[[Record], Any],
-        remembered_pages: int = 32,
+        remembered_pages: int,
     ) -> None:
         self.passes = 0
         self.pages = 0

@@ -208,6 +208,14 @@ def test_duplicates_in_other_places_need_a_third_pass() -> None:
     assert (read.is_verified, read.passes, read.duplicates) == (True, 3, ["record-2"])
 
 
+def test_duplicates_are_not_verified_by_a_pass_that_found_less() -> None:
+    account = SimulatedAccount(cap=2, in_both={"record-2"}).fill(3)
+    account.before_answer = at(9, account.records.pop)
+    read = read_of(account, *OFFERS)
+    assert set(new_keys(read)) > keys(account)
+    assert (read.is_verified, read.passes, read.duplicates) == (True, 3, ["record-2"])
+
+
 def test_a_changed_record_is_yielded_again() -> None:
     account = SimulatedAccount().fill(3)
     account.before_answer = at(4, lambda: account.change(account.records[2]))
@@ -370,10 +378,18 @@ class Endless:
         pass
 
 
+def test_how_often_a_gap_is_repaired() -> None:
+    account = SimulatedAccount(per_page=10).fill(200)
+    account.before_answer = lambda number: number > 1 and account.records.pop(0)
+    read = read_of(account, CONTACTS)
+    list(read)
+    assert (read.is_verified, read.passes, account.requests) == (False, 1, 91)
+
+
 @pytest.mark.parametrize("listing", [DEFAULT, CONTACTS])
 def test_a_server_that_always_counts_one_more_record(listing: Listing) -> None:
     source = Endless(lambda number: (number + 1, number + 1))
-    read = VerifiedRead([listing], source, get_key)
+    read = VerifiedRead([listing], source, get_key, 32)
     assert max(news.page.number for news in read) == 1002
     assert source.requests <= 3000
     assert not read.is_verified
@@ -382,7 +398,7 @@ def test_a_server_that_always_counts_one_more_record(listing: Listing) -> None:
 @pytest.mark.parametrize("listing", [DEFAULT, CONTACTS])
 def test_a_server_that_always_announces_one_more_page(listing: Listing) -> None:
     source = Endless(lambda number: (1, number + 1))
-    read = VerifiedRead([listing], source, get_key)
+    read = VerifiedRead([listing], source, get_key, 32)
     assert [news.page.number for news in read] == [*range(1, 1002)]
     assert not read.is_verified
 
@@ -416,7 +432,7 @@ class OneRecord(Endless):
 )
 def test_a_record_that_cannot_be_read(record: Record, message: str) -> None:
     with pytest.raises(RecordError) as error:
-        list(VerifiedRead([Listing("paused")], OneRecord(record), get_key))
+        list(VerifiedRead([Listing("paused")], OneRecord(record), get_key, 32))
     assert str(error.value) == f"listing status=paused, page 2, record 1: {message}"
 
 
@@ -430,7 +446,7 @@ def test_a_record_that_cannot_be_read(record: Record, message: str) -> None:
     ],
 )
 def test_a_record_that_can_be_read(record: Record) -> None:
-    read = VerifiedRead([DEFAULT], OneRecord(record), get_key)
+    read = VerifiedRead([DEFAULT], OneRecord(record), get_key, 32)
     assert new_keys(read) == ["a", "b", "c"]
     assert read.is_verified
 
@@ -438,7 +454,7 @@ def test_a_record_that_can_be_read(record: Record) -> None:
 def test_a_lone_surrogate_is_part_of_the_state() -> None:
     source = OneRecord({"id": "c", "text": "\ud800"})
     changed = []
-    for news in VerifiedRead([DEFAULT], source, get_key):
+    for news in VerifiedRead([DEFAULT], source, get_key, 32):
         changed += news.changed
         if news.page.number == 2:
             source.record = {"id": "c", "text": "\ud801"}
