@@ -514,3 +514,16 @@ def test_requests_with_a_removal_after_each(workers: int) -> None:
     assert not read.is_verified
     assert account.requests <= 4.5 * 120
     assert len(missed) < 600
+
+
+def test_a_server_that_counts_one_more_page_in_each_answer() -> None:
+    class Server(Endless):
+        def request(self, wanted: Sequence[tuple[Listing, int]]) -> Sequence[Page]:
+            self.announce = lambda _: (self.requests, 0)
+            return super().request(wanted)
+
+    source = Server(lambda _: (0, 0))
+    read = VerifiedRead([CONTACTS], source, get_key, 32)
+    assert max(news.page.number for news in read) == 1001
+    assert source.requests <= 3100
+    assert not read.is_verified
