@@ -43,7 +43,7 @@ def test_an_error_field_may_be_empty(error: Any) -> None:
     assert parse({**answer(), "error": error}).count == 2
 
 
-@pytest.mark.parametrize("total", [9223372036854775807, "9" * 18])
+@pytest.mark.parametrize("total", [9223372036854775807, "9223372036854775807"])
 def test_counts_may_be_large(total: Any) -> None:
     assert parse(answer(total=total)).total == int(total)
 

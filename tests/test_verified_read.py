@@ -378,12 +378,21 @@ class Endless:
         pass
 
 
-def test_how_often_a_gap_is_repaired() -> None:
+@pytest.mark.parametrize("first_removal,requests", [(2, 91), (3, 90)])
+def test_how_often_a_gap_is_repaired(first_removal: int, requests: int) -> None:
     account = SimulatedAccount(per_page=10).fill(200)
-    account.before_answer = lambda number: number > 1 and account.records.pop(0)
+    account.before_answer = lambda number: number >= first_removal and account.records.pop(0)
     read = read_of(account, CONTACTS)
     list(read)
-    assert (read.is_verified, read.passes, account.requests) == (False, 1, 91)
+    assert (read.is_verified, read.passes, account.requests) == (False, 1, requests)
+
+
+def test_each_pass_has_its_own_count_of_pages() -> None:
+    account = SimulatedAccount(per_page=1).fill(1)
+    account.before_answer = at(2, lambda: account.fill(1100))
+    read = read_of(account, DEFAULT)
+    assert set(new_keys(read)) == keys(account)
+    assert (read.is_verified, read.passes) == (True, 2)
 
 
 @pytest.mark.parametrize("listing", [DEFAULT, CONTACTS])
