@@ -164,7 +164,7 @@ def _parse_json(body: bytes) -> tuple[Any, bool]:
 
 def _count(pagination: Mapping[str, Any], name: str) -> int:
     value = pagination.get(name)
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < len(str(MAX_COUNT)):
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= len(str(MAX_COUNT)):
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_COUNT:
         raise PageError(f"field 'pagination.{name}' is not an integer of 0 or more")

@@ -20,9 +20,7 @@ MAX_PASSES = 3
 # After this many requests per announced page, and some more for short listings, gaps are no longer repaired:
 # the read goes on to the end, unverified.
 REPAIRING_REQUESTS_PER_PAGE = 2
-# After this many it ends wherever it is.
-MAX_REQUESTS_PER_PAGE = 3
-SPARE_REQUESTS = 20
+SPARE_REQUESTS = 40
 # A listing may grow, and its count may be capped, but one without an end must not be read for ever.
 MAX_UNANNOUNCED_PAGES = 1000
 MAX_DEPTH = 100  # levels of nesting that any target can store
@@ -38,8 +36,8 @@ class _PassFailed(Exception):  # noqa: N818 - not an error: the listings are rea
     """Records may have been missed in this pass."""
 
 
-class _LimitReached(Exception):  # noqa: N818 - not an error: the read ends unverified
-    """The read has made as many requests as it may."""
+class _EndlessListing(Exception):  # noqa: N818 - not an error: the read ends unverified
+    """A listing has no end."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ class VerifiedRead:
         listings: Sequence[Listing],
         source: Source,
         get_key: Callable[[Record], Any],
-        remembered_pages: int = 32,
+        remembered_pages: int,
     ) -> None:
         self.passes = 0
         self.pages = 0
@@ -144,7 +142,7 @@ class VerifiedRead:
         try:
             while self.passes < MAX_PASSES and not (self.is_verified or self._has_gap):
                 yield from self._read_pass()
-        except _LimitReached:
+        except _EndlessListing:
             return
 
     def _read_pass(self) -> Iterator[PageNews]:
@@ -154,6 +152,8 @@ class VerifiedRead:
         self._needs_same_trace = False
         if self._is_stable:
             self._memory, self.records = _Memory(), 0
+        for read in self._reads:
+            read.announced_pages = 0
         try:
             for read in self._reads:
                 yield from self._read_listing(read, start=1)
@@ -216,7 +216,7 @@ class VerifiedRead:
         return sum(read.most_pages for read in self._reads)
 
     def _trace_page(self, page: Page, identities: _Identities) -> None:
-        """Note what may be records that moved, or duplicates and a capped count: then a second pass finds the same."""
+        """Note duplicates and records beyond the count: a second pass that finds the same shows that none moved."""
         self._trace.append(hash((page.number, page.total, *(key for key, _ in identities))))
         for (key, _), record in zip(identities, page.records, strict=True):
             if key in self._keys:
@@ -264,12 +264,10 @@ class VerifiedRead:
 
     def _count_request(self, read: _ListingRead, page: Page) -> None:
         self._requests += 1
-        if page.number == 1:
-            read.announced_pages = page.last_number
+        read.announced_pages = read.announced_pages or page.last_number
         read.most_pages = max(read.most_pages, read.announced_pages, page.number)
-        is_endless = page.number > read.announced_pages + MAX_UNANNOUNCED_PAGES
-        if is_endless or self._requests > MAX_REQUESTS_PER_PAGE * self._most_pages + SPARE_REQUESTS:
-            raise _LimitReached
+        if page.number > read.announced_pages + MAX_UNANNOUNCED_PAGES:
+            raise _EndlessListing
 
     def _news(self, page: Page, identities: _Identities) -> PageNews:
         news = PageNews(page, [], [])
@@ -295,7 +293,7 @@ class _ListingRead:
         self.listing = listing
         self.total: int | None = None  # of the latest page; None where a gap was found
         self.announced = 0
-        self.announced_pages = 1  # on the first page
+        self.announced_pages = 0  # by the first answer
         self.most_pages = 1  # that were announced or read
         self.last_number = 1
         self.is_cut_short = False
@@ -319,9 +317,8 @@ class _ListingRead:
 
     def agrees(self, page: Page, identities: _Identities) -> bool:
         """Whether a page that was requested again has the records that it had."""
-        keys = {key for key, _ in identities}
-        was = self._first if page.number == 1 else self._last if page.number == self.last_number else set()
-        return page.total == self.total and keys == was
+        was = {1: self._first, self.last_number: self._last}.get(page.number, set())
+        return page.total == self.total and {key for key, _ in identities} == was
 
 
 class _Memory:

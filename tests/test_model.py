@@ -51,6 +51,7 @@ from tests.simulated_account import ARCHIVED, CONTACTS, DEFAULT, AnyOrder, Simul
 HISTORIES = int(os.environ.get("HISTORIES", "100"))
 PER_PAGE = 2
 MOST_RECORDS = 11
+REMEMBERED_PAGES = 2
 
 Change = tuple[str, int]
 Changes = Sequence[Change]
@@ -162,7 +163,7 @@ class Simulation:
             bookmark = state.get("replication_key_value")
             reason = resend_reason(state, now, hours, "")
             due = thresholds(state, bookmark and parse_time(bookmark), None, reason, now)
-        read = VerifiedRead(self.listings, source, get_key)
+        read = VerifiedRead(self.listings, source, get_key, REMEMBERED_PAGES)
         emitted: list[Record] = []
         for _, new, changed in read:
             emitted += [record for record in new if should_emit(record["updated_at"], due.seen_first)]

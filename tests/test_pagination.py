@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from tap_trackly.pagination import MAX_COUNT, Page, PageError, TracklyPaginator, parse_page
+from tap_trackly.pagination import Page, PageError, TracklyPaginator, parse_page
 
 
 def answer(*records: Any, **pagination: Any) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def test_an_error_field_may_be_empty(error: Any) -> None:
     assert parse({**answer(), "error": error}).count == 2
 
 
-@pytest.mark.parametrize("total", [MAX_COUNT, "9" * 18])
+@pytest.mark.parametrize("total", [9223372036854775807, "9223372036854775807"])
 def test_counts_may_be_large(total: Any) -> None:
     assert parse(answer(total=total)).total == int(total)
 
@@ -69,8 +69,9 @@ def test_counts_may_be_large(total: Any) -> None:
         (answer(total=-1), "field 'pagination.total' is not an integer of 0 or more"),
         (answer(total="-1"), "field 'pagination.total' is not an integer of 0 or more"),
         (answer(total=""), "field 'pagination.total' is not an integer of 0 or more"),
-        (answer(total=MAX_COUNT + 1), "field 'pagination.total' is not an integer of 0 or more"),
+        (answer(total=9223372036854775808), "field 'pagination.total' is not an integer of 0 or more"),
         (answer(total="9" * 19), "field 'pagination.total' is not an integer of 0 or more"),
+        (answer(total="9" * 5000), "field 'pagination.total' is not an integer of 0 or more"),
         (answer(total_pages="two"), "field 'pagination.total_pages' is not an integer of 0 or more"),
         (answer(page=2), "field 'pagination.page' is 2, but page 1 was requested"),
         (answer(page=0), "field 'pagination.page' is 0, but page 1 was requested"),
@@ -148,6 +149,16 @@ def test_an_answer_without_pages(count: int) -> None:
     page = parse({"offers": [{}] * count}, paginated=False)
     assert page == Page(1, [{}] * count, count, count + 1, count, 1, is_clean=True)
     assert (page.is_full, page.has_next, page.last_number) == (False, False, 1)
+
+
+def test_an_answer_must_have_pages_unless_told_otherwise() -> None:
+    with pytest.raises(PageError, match="the answer has no object 'pagination'"):
+        parse_page(b'{"offers": []}', "offers", 1)
+
+
+def test_large_numbers() -> None:
+    page = parse({**answer(page=1000, per_page=1000, total=1000_000), "offers": [{}] * 1000}, 1000)
+    assert (page.number, page.is_full, page.last_number, page.has_next) == (1000, True, 1000, False)
 
 
 def test_an_answer_may_have_pages_one_day() -> None:

@@ -151,6 +151,14 @@ def test_offers_beyond_a_capped_count_are_read_twice() -> None:
     assert (read.is_verified, read.passes, read.records, read.duplicates) == (True, 2, 1200, [])
 
 
+def test_offers_that_move_beyond_a_capped_count_are_read_three_times() -> None:
+    account = SimulatedAccount(per_page=100, cap=1000).fill(1200)
+    account.before_answer = at(13, account.create)
+    read = read_of(account, *OFFERS)
+    assert set(new_keys(read)) == keys(account)
+    assert (read.is_verified, read.passes) == (True, 3)
+
+
 def test_contacts_beyond_a_capped_count_are_read_once() -> None:
     account = SimulatedAccount(per_page=100, cap=1000).fill(1200)
     read = read_of(account, CONTACTS)
@@ -200,6 +208,14 @@ def test_duplicates_in_other_places_need_a_third_pass() -> None:
     assert (read.is_verified, read.passes, read.duplicates) == (True, 3, ["record-2"])
 
 
+def test_duplicates_are_not_verified_by_a_pass_that_found_less() -> None:
+    account = SimulatedAccount(cap=2, in_both={"record-2"}).fill(3)
+    account.before_answer = at(9, account.records.pop)
+    read = read_of(account, *OFFERS)
+    assert set(new_keys(read)) > keys(account)
+    assert (read.is_verified, read.passes, read.duplicates) == (True, 3, ["record-2"])
+
+
 def test_a_changed_record_is_yielded_again() -> None:
     account = SimulatedAccount().fill(3)
     account.before_answer = at(4, lambda: account.change(account.records[2]))
@@ -234,6 +250,20 @@ def test_the_closing_check_yields_all_it_sees() -> None:
     pages = list(read)
     assert [record["version"] for record in pages[3].changed] == [2]
     assert (read.is_verified, read.passes) == (True, 2)
+
+
+@pytest.mark.parametrize("archived,found", [(0, True), (1, True), (2, False)])
+def test_the_first_page_shows_a_swap_behind_the_page_that_is_read(archived: int, found: Any) -> None:
+    account = SimulatedAccount().fill(6)
+    before = account.records[4]
+
+    def swap() -> None:
+        archive(account, archived)
+        account.records.append(account.records.pop(archived))
+        account.create(5)
+
+    account.before_answer = at(3, swap)
+    assert (before["id"] in new_keys(read_of(account, DEFAULT))) is found
 
 
 def removal(account: SimulatedAccount, count: int = 1) -> Callable[[], None]:
@@ -348,10 +378,27 @@ class Endless:
         pass
 
 
+@pytest.mark.parametrize("first_removal,requests", [(2, 91), (3, 90)])
+def test_how_often_a_gap_is_repaired(first_removal: int, requests: int) -> None:
+    account = SimulatedAccount(per_page=10).fill(200)
+    account.before_answer = lambda number: number >= first_removal and account.records.pop(0)
+    read = read_of(account, CONTACTS)
+    list(read)
+    assert (read.is_verified, read.passes, account.requests) == (False, 1, requests)
+
+
+def test_each_pass_has_its_own_count_of_pages() -> None:
+    account = SimulatedAccount(per_page=1).fill(1)
+    account.before_answer = at(2, lambda: account.fill(1100))
+    read = read_of(account, DEFAULT)
+    assert set(new_keys(read)) == keys(account)
+    assert (read.is_verified, read.passes) == (True, 2)
+
+
 @pytest.mark.parametrize("listing", [DEFAULT, CONTACTS])
 def test_a_server_that_always_counts_one_more_record(listing: Listing) -> None:
     source = Endless(lambda number: (number + 1, number + 1))
-    read = VerifiedRead([listing], source, get_key)
+    read = VerifiedRead([listing], source, get_key, 32)
     assert max(news.page.number for news in read) == 1002
     assert source.requests <= 3000
     assert not read.is_verified
@@ -360,7 +407,7 @@ def test_a_server_that_always_counts_one_more_record(listing: Listing) -> None:
 @pytest.mark.parametrize("listing", [DEFAULT, CONTACTS])
 def test_a_server_that_always_announces_one_more_page(listing: Listing) -> None:
     source = Endless(lambda number: (1, number + 1))
-    read = VerifiedRead([listing], source, get_key)
+    read = VerifiedRead([listing], source, get_key, 32)
     assert [news.page.number for news in read] == [*range(1, 1002)]
     assert not read.is_verified
 
@@ -394,7 +441,7 @@ class OneRecord(Endless):
 )
 def test_a_record_that_cannot_be_read(record: Record, message: str) -> None:
     with pytest.raises(RecordError) as error:
-        list(VerifiedRead([Listing("paused")], OneRecord(record), get_key))
+        list(VerifiedRead([Listing("paused")], OneRecord(record), get_key, 32))
     assert str(error.value) == f"listing status=paused, page 2, record 1: {message}"
 
 
@@ -408,7 +455,7 @@ def test_a_record_that_cannot_be_read(record: Record, message: str) -> None:
     ],
 )
 def test_a_record_that_can_be_read(record: Record) -> None:
-    read = VerifiedRead([DEFAULT], OneRecord(record), get_key)
+    read = VerifiedRead([DEFAULT], OneRecord(record), get_key, 32)
     assert new_keys(read) == ["a", "b", "c"]
     assert read.is_verified
 
@@ -416,7 +463,7 @@ def test_a_record_that_can_be_read(record: Record) -> None:
 def test_a_lone_surrogate_is_part_of_the_state() -> None:
     source = OneRecord({"id": "c", "text": "\ud800"})
     changed = []
-    for news in VerifiedRead([DEFAULT], source, get_key):
+    for news in VerifiedRead([DEFAULT], source, get_key, 32):
         changed += news.changed
         if news.page.number == 2:
             source.record = {"id": "c", "text": "\ud801"}
@@ -476,3 +523,16 @@ def test_requests_with_a_removal_after_each(workers: int) -> None:
     assert not read.is_verified
     assert account.requests <= 4.5 * 120
     assert len(missed) < 600
+
+
+def test_a_server_that_counts_one_more_page_in_each_answer() -> None:
+    class Server(Endless):
+        def request(self, wanted: Sequence[tuple[Listing, int]]) -> Sequence[Page]:
+            self.announce = lambda _: (self.requests, 0)
+            return super().request(wanted)
+
+    source = Server(lambda _: (0, 0))
+    read = VerifiedRead([CONTACTS], source, get_key, 32)
+    assert max(news.page.number for news in read) == 1001
+    assert source.requests <= 3100
+    assert not read.is_verified
