@@ -97,7 +97,7 @@ class VerifiedRead:
 
     Attributes:
         passes: How often the listings have been read, this time included.
-        pages: How many pages have been read.
+        pages: How many pages have been read, without the closing check.
         records: How many different records have been read, for a stable order in this pass.
         is_verified: Whether no record can have been missed.
         duplicates: The keys that came more than once in this pass. Where the read is verified, the data
@@ -179,6 +179,8 @@ class VerifiedRead:
         with closing(self._source.pages(read.listing, start)) as pages:
             for page in pages:
                 identities = self._identify(read, page)
+                if page.number > 1 and page.count > 1 and read.has_first_page(identities):
+                    raise _PassFailed  # what looks like duplicates is an API that ignores the page number
                 if not self._is_continuous(read, page, identities):
                     read.announced = page.total
                     if self._may_go_back(read, page):
@@ -314,6 +316,10 @@ class _ListingRead:
     def edges(self) -> list[int]:
         """The numbers of the first page and of the last, or of the page after a full one, which must be empty."""
         return sorted({1, self.last_number + self._last_is_full})
+
+    def has_first_page(self, identities: _Identities) -> bool:
+        """Whether these are the records of the first page."""
+        return {key for key, _ in identities} == self._first
 
     def agrees(self, page: Page, identities: _Identities) -> bool:
         """Whether a page that was requested again has the records that it had."""
