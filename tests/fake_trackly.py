@@ -175,8 +175,9 @@ class Handler(BaseHTTPRequestHandler):
     def reply(self, status: int, body: str | bytes, **headers: str) -> None:
         """Send an answer."""
         content = body.encode() if isinstance(body, str) else body
-        connection = "keep-alive" if self.server.keep_alive else "close"
-        usual = {"Content_Type": "application/json", "Content_Length": str(len(content)), "Connection": connection}
+        usual = {"Content_Type": "application/json", "Content_Length": str(len(content))}
+        if not self.server.keep_alive:
+            usual["Connection"] = "close"
         self.send_response(status)
         for name, value in {**usual, **headers}.items():
             self.send_header(name.replace("_", "-"), value)
