@@ -99,9 +99,10 @@ class FakeTrackly(ThreadingHTTPServer):
         return run
 
     def sync(self, *options: str, **how: Any) -> Run:
-        """Run the tap against this account; it must succeed."""
+        """Run the tap against this account; it must succeed and end with a STATE."""
         run = self.run(*options, **how)
         assert run.status == 0, run.log
+        assert options or run.messages[-1]["type"] == "STATE"
         return run
 
     def put(self, *offers: Mapping[str, Any]) -> None:

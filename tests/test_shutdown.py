@@ -71,7 +71,8 @@ def test_dead_target(trackly: FakeTrackly) -> None:
     with started(trackly.config(), stdout=writer) as process:
         os.close(writer)
         _, log = process.communicate(timeout=30)
-    Run(process.returncode, "", log).assert_failed()
+    assert process.returncode == 1
+    assert "Traceback" not in log
 
 
 class Target:
@@ -113,8 +114,9 @@ def test_kill_after_each_message(trackly: FakeTrackly, killed_run: str) -> None:
         trackly.account, target = Account(5), Target()
         offers = trackly.account.offers
         target.load(trackly, after if killed_run == "first" else None)
-        trackly.account.update(list(offers)[after % 5], {"payout": after})
-        trackly.account.archive(list(offers)[(after + 1) % 5])
+        changed, archived = list(offers)[after % 5], list(offers)[(after + 1) % 5]
+        offers[changed].update(payout=after, updated_at="2026-01-01T00:00:00Z")
+        offers[archived].update(status="archived", updated_at="2026-01-02T00:00:00Z")
         if killed_run == "second":
             target.load(trackly, after)
         target.load(trackly)
