@@ -99,9 +99,10 @@ class FakeTrackly(ThreadingHTTPServer):
         return run
 
     def sync(self, *options: str, **how: Any) -> Run:
-        """Run the tap against this account; it must succeed."""
+        """Run the tap against this account; it must succeed and end with a STATE."""
         run = self.run(*options, **how)
         assert run.status == 0, run.log
+        assert options or run.messages[-1]["type"] == "STATE"
         return run
 
     def put(self, *offers: Mapping[str, Any]) -> None:
@@ -175,8 +176,9 @@ class Handler(BaseHTTPRequestHandler):
     def reply(self, status: int, body: str | bytes, **headers: str) -> None:
         """Send an answer."""
         content = body.encode() if isinstance(body, str) else body
-        connection = "keep-alive" if self.server.keep_alive else "close"
-        usual = {"Content_Type": "application/json", "Content_Length": str(len(content)), "Connection": connection}
+        usual = {"Content_Type": "application/json", "Content_Length": str(len(content))}
+        if not self.server.keep_alive:
+            usual["Connection"] = "close"
         self.send_response(status)
         for name, value in {**usual, **headers}.items():
             self.send_header(name.replace("_", "-"), value)

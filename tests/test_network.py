@@ -17,24 +17,24 @@ import trustme
 from sandbox.account import Account
 from tests.fake_trackly import KEY, FakeTrackly, Fault, answer, close, drip, reset, silence
 from tests.servers import relay, serving
-from tests.tap import run_tap
+from tests.tap import Run, run_tap
 
 AUTHORITY = trustme.CA()
 USER = "user:pa55word"
 BASIC = f"Basic {b64encode(USER.encode()).decode()}"
 
 
-def certified(host: str) -> ssl.SSLContext:
+def certified(*hosts: str) -> ssl.SSLContext:
     """Return what a server needs that has a certificate of the authority."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    AUTHORITY.issue_cert(host).configure_cert(context)
+    AUTHORITY.issue_cert(*hosts).configure_cert(context)
     return context
 
 
 @pytest.fixture
 def secure() -> Iterator[FakeTrackly]:
     """The account over TLS."""
-    with serving(FakeTrackly(Account(25), certified("127.0.0.1"))) as trackly:
+    with serving(FakeTrackly(Account(25), certified("127.0.0.1", "trackly.invalid"))) as trackly:
         yield trackly
 
 
@@ -85,14 +85,15 @@ def test_no_proxy(trackly: FakeTrackly) -> None:
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """Makes tunnels for those who have the password."""
+    """Makes tunnels for those who have the password; knows the way to a host that others cannot reach."""
 
     def do_CONNECT(self) -> None:
         if self.headers.get("Proxy-Authorization") != BASIC:
             self.send_error(407)
             return
         host, _, port = self.path.rpartition(":")
-        with socket.create_connection((host, int(port))) as origin:
+        assert host == "trackly.invalid"
+        with socket.create_connection(("127.0.0.1", int(port))) as origin:
             self.send_response(200)
             self.end_headers()
             relay(self.connection, origin)
@@ -107,17 +108,22 @@ def proxy() -> Iterator[str]:
         yield f"127.0.0.1:{server.server_port}"
 
 
+def through(proxy: str, user: str, secure: FakeTrackly, trusting: dict[str, str]) -> Run:
+    variables = {**trusting, "NO_PROXY": "", "HTTPS_PROXY": f"http://{user}@{proxy}"}
+    return secure.run(page_size=10, api_url=secure.url.replace("127.0.0.1", "trackly.invalid"), variables=variables)
+
+
 def test_https_proxy(secure: FakeTrackly, trusting: dict[str, str], proxy: str) -> None:
-    variables = {**trusting, "NO_PROXY": "", "HTTPS_PROXY": f"http://{USER}@{proxy}"}
-    run = secure.sync(page_size=10, variables=variables)
+    run = through(proxy, USER, secure, trusting)
+    assert run.status == 0, run.log
     assert run.ids == sorted(secure.account.offers)
     assert not run.lines("WARNING")
 
 
-@pytest.mark.parametrize("user", ["", "user:wr0ng@"], ids=["without user", "wrong password"])
+@pytest.mark.parametrize("user", ["", "user:wr0ng"], ids=["without user", "wrong password"])
 def test_https_proxy_that_refuses(secure: FakeTrackly, trusting: dict[str, str], proxy: str, user: str) -> None:
-    run = secure.run(variables={**trusting, "NO_PROXY": "", "HTTPS_PROXY": f"http://{user}{proxy}"})
-    run.assert_failed(secure.url, "407")
+    run = through(proxy, user, secure, trusting)
+    run.assert_failed("https://trackly.invalid", "407")
     assert "wr0ng" not in run.log
     assert secure.requests == []
 

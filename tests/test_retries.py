@@ -10,7 +10,7 @@ from math import inf
 
 import pytest
 
-from tests.fake_trackly import ERROR, KEY, FakeTrackly, Fault, answer, close, cut, rate_limit, reset
+from tests.fake_trackly import ERROR, KEY, FakeTrackly, Fault, answer, close, cut, rate_limit, reset, slow
 from tests.tap import Run, offers_state, run_tap, started
 
 PAGE = {"page": 2, "per_page": 10, "total": 23, "total_pages": 3}
@@ -116,11 +116,12 @@ def test_retry_after_is_capped(trackly: FakeTrackly) -> None:
 
 
 def test_rate_limit_pauses_all_requests(trackly: FakeTrackly) -> None:
-    trackly.inject(answer(ERROR, 429, Retry_After="2"), page=1, status=None)
+    trackly.inject(answer(ERROR, 429, Retry_After="2"), page=2, status=None)
+    trackly.inject(slow(0.8), times=8)
     assert_complete(trackly, trackly.run(page_size=1, concurrency=4))
-    first, second, *_ = trackly.asked(page=1, status=None)
-    others = [request.time for request in trackly.requests if request.page > 1]
-    assert min(others) >= second.time > first.time + 1.9
+    first, second = trackly.asked(page=2, status=None)
+    assert second.time - first.time > 1.9
+    assert not [request for request in trackly.requests if 0.4 < request.time - first.time < 1.9]
 
 
 @pytest.mark.parametrize("headers", [{}, {"Retry_After": "1"}], ids=["no Retry-After", "Retry-After"])
