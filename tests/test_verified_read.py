@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections import Counter
@@ -82,6 +83,11 @@ def test_an_idle_account_is_read_listing_by_listing() -> None:
     assert account.asked[:5] == [(DEFAULT, 1), (DEFAULT, 2), (DEFAULT, 3), (ARCHIVED, 1), (ARCHIVED, 2)]
     assert account.asked[5:] == [(DEFAULT, 1), (DEFAULT, 3), (ARCHIVED, 1), (ARCHIVED, 2)]
     assert (read.is_verified, read.announced) == (True, 8)
+
+
+def test_a_listing_announces_nothing_before_its_first_page() -> None:
+    read = read_of(SimulatedAccount().fill(3, "archived").fill(5), *OFFERS)
+    assert [read.announced for _ in read] == [5, 5, 5, 8, 8, 8, 8, 8, 8]
 
 
 @pytest.mark.parametrize("request_number", range(1, 12))
@@ -348,11 +354,28 @@ def test_the_first_and_the_latest_contacts_are_remembered(signups: int) -> None:
 
 
 def test_other_contacts_are_forgotten() -> None:
-    account = SimulatedAccount().fill(200)
+    account = SimulatedAccount(per_page=10).fill(300)
     moved = account.records[100]
-    account.before_answer = at(60, lambda: account.records.insert(150, account.records.pop(100)))
-    yielded = Counter(new_keys(read_of(account, CONTACTS, remembered_pages=3)))
+
+    def change(number: int) -> None:
+        if number == 2:
+            account.create()  # from here pages do not end where the memory does
+        if number == 15:
+            account.records.remove(moved)
+            account.records.insert(250, moved)
+
+    account.before_answer = change
+    yielded = Counter(new_keys(read_of(account, CONTACTS, remembered_pages=4)))
     assert yielded[moved["id"]] == 2
+
+
+def test_signups_of_some_pages_at_once() -> None:
+    account = SimulatedAccount(per_page=10).fill(195)
+    before = keys(account)
+    account.before_answer = at(11, lambda: account.fill(30))
+    read = read_of(account, CONTACTS, remembered_pages=4)
+    assert before <= set(new_keys(read))
+    assert numbers(account) == [*range(1, 24), 1, 23]
 
 
 class Endless:
@@ -406,10 +429,11 @@ def test_a_server_that_always_counts_one_more_record(listing: Listing) -> None:
 
 
 @pytest.mark.parametrize("listing", [DEFAULT, CONTACTS])
-def test_a_server_that_always_announces_one_more_page(listing: Listing) -> None:
-    source = Endless(lambda number: (1, number + 1))
+@pytest.mark.parametrize("announced", [1, 8])
+def test_a_server_that_always_announces_one_more_page(listing: Listing, announced: int) -> None:
+    source = Endless(lambda number: (announced, number + 1))
     read = VerifiedRead([listing], source, get_key, 32)
-    assert [news.page.number for news in read] == [*range(1, 1002)]
+    assert [news.page.number for news in read] == [*range(1, 1000 + announced + 1)]
     assert not read.is_verified
 
 
@@ -437,6 +461,7 @@ class OneRecord(Endless):
     [
         ({"id": None}, "field 'id' is missing or empty"),
         (nested(101), "nested more than 100 levels deep"),
+        ({"id": "c", "value": json.loads('{"a":' * 100 + "1" + "}" * 100)}, "nested more than 100 levels deep"),
         (nested(100_000), "nested too deeply"),
     ],
 )
