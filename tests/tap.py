@@ -23,6 +23,7 @@ from jsonschema.validators import validator_for
 
 TAP = Path(sys.executable).with_name("tap-trackly")
 STREAMS = ["offers", "lists", "audiences", "creatives", "schedules", "contacts"]
+SPECIFICATION = Path(__file__).parent / "specification" / "list_offers.json"
 BOOKMARK = "2025-01-01T00:00:00+00:00"
 FORMATS = FormatChecker(())
 

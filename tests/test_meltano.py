@@ -21,7 +21,7 @@ import pytest
 from sandbox.database import postgres
 from tests.fake_trackly import KEY, FakeTrackly
 from tests.servers import relay, serving
-from tests.tap import STREAMS, environment
+from tests.tap import environment
 
 PROJECT = Path(__file__).parent.parent
 MELTANO = PROJECT / ".venv-meltano" / "bin" / "meltano"
@@ -127,7 +127,7 @@ def test_postgres_column_types(trackly: FakeTrackly, database: psycopg.Connectio
     )
 
 
-class _Forward(BaseRequestHandler):
+class Forwarder(BaseRequestHandler):
     """Carries bytes between a TCP connection and PostgreSQL's Unix socket."""
 
     path: str
@@ -138,29 +138,22 @@ class _Forward(BaseRequestHandler):
             relay(self.request, inside)
 
 
-@pytest.fixture
-def port(server: str) -> Iterator[int]:
-    """A TCP port of the database server."""
-    folder = parse_qs(urlsplit(server).query)["host"][0]
-    handler = type("Handler", (_Forward,), {"path": f"{folder}/.s.PGSQL.5432"})
-    with serving(ThreadingTCPServer(("127.0.0.1", 0), handler)) as forwarder:
-        yield forwarder.server_address[1]
-
-
 def test_postgres_by_host_and_user(
-    trackly: FakeTrackly, port: int, database: psycopg.Connection, meltano: Meltano
+    trackly: FakeTrackly, server: str, database: psycopg.Connection, meltano: Meltano
 ) -> None:
-    meltano(
-        "run",
-        "tap-trackly",
-        "target-postgres",
-        TARGET_POSTGRES_SQLALCHEMY_URL=None,
-        TARGET_POSTGRES_HOST="127.0.0.1",
-        TARGET_POSTGRES_PORT=str(port),
-        TARGET_POSTGRES_USER="postgres",
-        TARGET_POSTGRES_PASSWORD="none",
-        TARGET_POSTGRES_DATABASE="postgres",
-    )
+    folder = parse_qs(urlsplit(server).query)["host"][0]
+    handler = type("Bound", (Forwarder,), {"path": f"{folder}/.s.PGSQL.5432"})
+    with serving(ThreadingTCPServer(("127.0.0.1", 0), handler)) as forwarder:
+        settings = {
+            "HOST": "127.0.0.1",
+            "PORT": str(forwarder.server_address[1]),
+            "USER": "postgres",
+            "PASSWORD": "none",
+            "DATABASE": "postgres",
+            "SQLALCHEMY_URL": None,
+        }
+        variables = {f"TARGET_POSTGRES_{name}": value for name, value in settings.items()}
+        meltano("run", "tap-trackly", "target-postgres", **variables)
     assert len(table(database)) == len(trackly.account.offers)
 
 
@@ -213,28 +206,20 @@ def test_postgres_all_streams(trackly: FakeTrackly, database: psycopg.Connection
     account.contacts[0]["revenue_total"] = Decimal("9.99")
     meltano(*command, **everything)
 
-    def rows(query: str) -> list[Any]:
-        return database.execute(query).fetchall()
-
-    for stream in STREAMS:
-        assert rows(f"SELECT count(*) FROM trackly.{stream}") == [(len(account.records(stream)),)]  # noqa: S608
-    creatives = {row[0]: row[1:] for row in rows("SELECT id, status, offers, offer_links FROM trackly.creatives")}
-    assert creatives == {
-        key: (creative["status"], creative["offers"], creative["offer_links"])
-        for key, creative in account.creatives.items()
+    columns = {
+        "offers": ["status", "payout", "metadata"],
+        "lists": ["list_name"],
+        "audiences": ["filter", "source_lists"],
+        "creatives": ["status", "offers", "offer_links"],
+        "schedules": ["status", "blasts", "source_lists"],
     }
-    assert dict(rows("SELECT id, list_name FROM trackly.lists")) == {
-        key: record["list_name"] for key, record in account.lists.items()
-    }
-    assert dict(rows("SELECT id, filter FROM trackly.audiences")) == {
-        key: record["filter"] for key, record in account.audiences.items()
-    }
-    assert {row[0]: row[1:] for row in rows("SELECT id, status, blasts, source_lists FROM trackly.schedules")} == {
-        key: (schedule["status"], schedule["blasts"], schedule["source_lists"])
-        for key, schedule in account.schedules.items()
-    }
-    ((revenue,),) = rows("SELECT sum(revenue_total) FROM trackly.contacts")
-    assert revenue == sum(contact["revenue_total"] for contact in account.contacts)
+    for stream, names in columns.items():
+        rows = database.execute(f"SELECT id, {', '.join(names)} FROM trackly.{stream}").fetchall()  # noqa: S608
+        truth = {record["id"]: tuple(record[name] for name in names) for record in account.records(stream)}
+        assert {row[0]: row[1:] for row in rows} == truth
+        assert len(rows) == len(truth)
+    rows = database.execute("SELECT count(*), sum(revenue_total) FROM trackly.contacts").fetchall()
+    assert rows == [(len(account.contacts), sum(contact["revenue_total"] for contact in account.contacts))]
 
 
 def test_csv_default_streams(trackly: FakeTrackly, meltano: Meltano, tmp_path: Path) -> None:
