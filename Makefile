@@ -14,7 +14,7 @@ lint: .venv/done
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 
-# Changes the code of the verified read in a copy, and shows the changes that no test finds. Takes an hour.
+# Changes the code of the verified read in a copy, and shows the changes that no test finds. Takes about half an hour.
 mutants: .venv/done .venv-mutation/done
 	rm -rf .mutants
 	mkdir .mutants

@@ -273,6 +273,23 @@ def test_the_first_page_shows_a_swap_behind_the_page_that_is_read(archived: int,
     assert (before["id"] in new_keys(read_of(account, DEFAULT))) is found
 
 
+def test_the_count_shows_a_removal_after_its_page_was_read() -> None:
+    account = SimulatedAccount().fill(6)
+    account.before_answer = at(4, lambda: archive(account, 3))
+    read = read_of(account, DEFAULT)
+    assert len(new_keys(read)) == 6
+    assert (read.is_verified, read.passes, read.announced) == (True, 2, 5)
+
+
+@pytest.mark.parametrize("change", ["create", "remove"])
+def test_the_last_page_shows_a_change_beyond_a_capped_count(change: str) -> None:
+    account = SimulatedAccount(cap=2).fill(5)
+    account.before_answer = at(14, account.records.pop if change == "remove" else lambda: account.create(5))
+    read = read_of(account, DEFAULT)
+    assert len(new_keys(read)) == account.created
+    assert (read.is_verified, read.passes) == (False, 3)
+
+
 def removal(account: SimulatedAccount, count: int = 1) -> Callable[[], None]:
     def remove() -> None:
         del account.records[:count]
@@ -477,6 +494,7 @@ def test_a_record_that_cannot_be_read(record: Record, message: str) -> None:
         nested(100),
         {"id": "c", "text": "[" * 200},
         {"id": "c", "items": [{}] * 100},
+        {**nested(100), "items": [{}] * 100},
         {"id": "c", "text": "\ud800"},
     ],
 )
