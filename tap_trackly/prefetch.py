@@ -52,10 +52,12 @@ class Prefetch(Generic[WantedT, PageT]):
             self._submit(each)
         self._ahead = min(self._ahead + _MORE_AHEAD_PER_PAGE, self._most_ahead)
         try:
-            return self._futures.pop(wanted).result()
+            return self._futures[wanted].result()
         except Exception:
             self.discard()
             raise
+        finally:
+            self._futures.pop(wanted, None)
 
     def peek(self, wanted: WantedT) -> PageT:
         """Return a page, also to the next who gets it."""
@@ -69,6 +71,7 @@ class Prefetch(Generic[WantedT, PageT]):
         for future in self._futures.values():
             future.cancel()
         self._futures.clear()
+        self._failure = None
 
     def close(self) -> None:
         """Let the threads end; what is being fetched is not waited for."""
@@ -96,7 +99,8 @@ class Prefetch(Generic[WantedT, PageT]):
             try:
                 future.set_result(self._fetch(wanted))
             except Exception as error:  # noqa: BLE001 - raised again by `get`
-                self._failure = error
+                if self._futures.get(wanted) is future:  # else it was discarded
+                    self._failure = error
                 future.set_exception(error)
 
 
