@@ -11,10 +11,9 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from functools import cached_property
+from functools import cached_property, partial
 from http import HTTPStatus
 from http.client import HTTPException
-from itertools import chain
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 from weakref import WeakKeyDictionary
@@ -101,11 +100,6 @@ class TracklyStream(RESTStream[int]):
 
     @property
     @override
-    def http_headers(self) -> dict[str, str]:
-        return {"Accept": "application/json"}
-
-    @property
-    @override
     def timeout(self) -> float:  # type: ignore[override]
         """Seconds for one whole answer."""
         return float(self.config["request_timeout"])
@@ -116,6 +110,7 @@ class TracklyStream(RESTStream[int]):
         session = requests.Session()
         for scheme in ("http://", "https://"):
             session.mount(scheme, LimitedAdapter(pool_maxsize=int(self.config["concurrency"])))
+        session.headers["Accept"] = "application/json"
         # Proxies and certificates of the environment, looked up once instead of for each request.
         found = session.merge_environment_settings(self.url_base, {}, None, None, None)
         session.proxies, session.verify, session.trust_env = found["proxies"], found["verify"], False
@@ -186,26 +181,17 @@ class TracklyStream(RESTStream[int]):
 
         Rate limits count against `backoff_max_tries` only while no other request of the stream succeeds.
         """
-        common: dict[str, Any] = {
-            "jitter": self.backoff_jitter,
-            "on_backoff": self.backoff_handler,
-            "logger": None,  # backoff_handler logs
-        }
-        within_rate_limit = backoff.on_exception(
+        retry = partial(
+            backoff.on_exception,
             self.backoff_wait_generator,
-            RateLimitError,
-            giveup=lambda _: self._throttle.failures >= self.backoff_max_tries(),
-            **common,
-        )
-        transient = backoff.on_exception(
-            self.backoff_wait_generator,
-            RetriableAPIError,
-            max_tries=self.backoff_max_tries,
-            giveup=lambda error: isinstance(error, RateLimitError),
+            jitter=self.backoff_jitter,
+            on_backoff=self.backoff_handler,
             on_giveup=self._give_up,
-            **common,
+            logger=None,  # backoff_handler logs
         )
-        return transient(within_rate_limit(func))
+        tries = self.backoff_max_tries()
+        within_rate_limit = retry(exception=RateLimitError, giveup=lambda _: self._throttle.failures >= tries)
+        return retry(exception=RetriableAPIError, max_tries=tries)(within_rate_limit(func))
 
     @override
     def backoff_max_tries(self) -> int:
@@ -300,6 +286,7 @@ class TracklyStream(RESTStream[int]):
         due = self._thresholds(context, summary.started)
         summary.left_out_as = "before start_date" if due.is_full and due.seen_first else "unchanged"
         with self._requesting():
+            summary.announced = self._announced()
             read = VerifiedRead(self.wanted_listings, self, self._get_key, 2 * AHEAD_PER_WORKER * self._concurrency)
             try:
                 for page, new, changed in read:
@@ -317,17 +304,12 @@ class TracklyStream(RESTStream[int]):
 
     def pages(self, listing: Listing, start: int) -> Generator[Page, None, None]:
         """Yield the pages of a listing, from a number on."""
-        listings = list(self.wanted_listings)
-        first_pages = [(other, 1) for other in listings[listings.index(listing) + 1 :]]
         paginator = self.get_new_paginator()
         number, last_number = max(start, paginator.current_value), start
         while not paginator.finished:
-            rest = ((listing, upcoming) for upcoming in range(number + 1, last_number + 1))
-            response = self._prefetch.get((listing, number), chain(rest, first_pages))
+            upcoming = ((listing, each) for each in range(number + 1, last_number + 1))
+            response = self._prefetch.get((listing, number), upcoming)
             page = self._parsed(response)
-            if number == 1 and listing == listings[0]:
-                others = [self.get_page(self._prefetch.peek(each)) for each in first_pages]
-                self.summary.announced = page.total + sum(other.total for other in others)
             yield page
             paginator.advance(response)
             number, last_number = paginator.current_value, page.last_number
@@ -344,7 +326,11 @@ class TracklyStream(RESTStream[int]):
     def count_records(self) -> int:
         """Return how many records the API announces on the first page of each listing."""
         with self._requesting():
-            return sum(page.total for page in self.request([(listing, 1) for listing in self.wanted_listings]))
+            return self._announced()
+
+    def _announced(self) -> int:
+        first_pages = self._prefetch.peek([(listing, 1) for listing in self.wanted_listings])
+        return sum(self.get_page(response).total for response in first_pages)
 
     @contextmanager
     def _requesting(self) -> Iterator[None]:
@@ -374,7 +360,8 @@ class TracklyStream(RESTStream[int]):
         return self.request_decorator(self._send)
 
     def _send(self, request: requests.PreparedRequest, context: Context | None) -> requests.Response:
-        with self._throttle.slot() as started:
+        tags = {metrics.Tag.STREAM: self.name, metrics.Tag.ENDPOINT: self.path}
+        with self._throttle.slot(RateLimitError), metrics.Timer(metrics.Metric.HTTP_REQUEST_DURATION, tags) as timer:
             with self._counting:
                 self._request_counter.increment()
             try:
@@ -383,13 +370,8 @@ class TracklyStream(RESTStream[int]):
                 )
             except (OSError, ValueError, HTTPError, HTTPException) as error:
                 raise self._connection_error(error, str(request.url)) from None
-        self._log_duration(response)
-        try:
+            timer.tags[metrics.Tag.HTTP_STATUS_CODE] = response.status_code
             self.validate_response(response)
-        except RateLimitError:
-            self._throttle.slow_down(started)
-            raise
-        self._throttle.speed_up()
         self._logged_failures.clear()
         self.update_sync_costs(request, response, context)
         return response
@@ -402,18 +384,6 @@ class TracklyStream(RESTStream[int]):
             where = "the environment variable HTTPS_PROXY" if isinstance(error, ProxyError) else "the setting api_url"
             return RetriableAPIError(f"{self.url_base}: {errors.connection_words(cause)}. Check {where}.")
         return RetriableAPIError(f"{url}: {errors.connection_words(cause)}.")
-
-    def _log_duration(self, response: requests.Response) -> None:
-        succeeded = response.status_code < HTTPStatus.BAD_REQUEST
-        tags: dict[str, Any] = {
-            metrics.Tag.STREAM: self.name,
-            metrics.Tag.ENDPOINT: self.path,
-            metrics.Tag.HTTP_STATUS_CODE: response.status_code,
-            metrics.Tag.STATUS: metrics.Status.SUCCEEDED if succeeded else metrics.Status.FAILED,
-        }
-        seconds = response.elapsed.total_seconds()
-        point = metrics.Point("timer", metric=metrics.Metric.HTTP_REQUEST_DURATION, value=seconds, tags=tags)
-        metrics.log(self.metrics_logger, point=point)
 
     def _thresholds(self, context: Context | None, now: datetime) -> incremental.Thresholds:
         if self.replication_method != REPLICATION_INCREMENTAL:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import islice
@@ -59,10 +59,15 @@ class Prefetch(Generic[WantedT, PageT]):
         finally:
             self._futures.pop(wanted, None)
 
-    def peek(self, wanted: WantedT) -> PageT:
-        """Return a page, also to the next who gets it."""
-        self._submit(wanted)
-        return self._futures[wanted].result()
+    def peek(self, wanted: Sequence[WantedT]) -> list[PageT]:
+        """Return pages, also to the next who gets them.
+
+        Raises:
+            Exception: What fetching one of the pages raised.
+        """
+        for each in wanted:
+            self._submit(each)
+        return [self._futures[each].result() for each in wanted]
 
     def discard(self) -> None:
         """Forget what was fetched ahead, and if there was any, fetch less ahead for a while."""
@@ -125,18 +130,30 @@ class Throttle:
         self._changed = threading.Condition()
 
     @contextmanager
-    def slot(self) -> Iterator[float]:
+    def slot(self, rate_limit: type[Exception]) -> Iterator[None]:
         """Hold the place of a request; wait until it may run.
 
-        Yields:
-            When the request starts, on the clock of time.monotonic.
+        Args:
+            rate_limit: What is raised inside if the request met the rate limit. Fewer requests run at once
+                then; if nothing is raised, more.
         """
         with self._changed:
             while (pause := self._not_before - time.monotonic()) > 0 or self._running >= int(self._limit):
                 self._changed.wait(pause if pause > 0 else None)
             self._running += 1
+        started = time.monotonic()
         try:
-            yield time.monotonic()
+            yield
+            with self._changed:
+                self.failures = 0
+                self._limit = min(float(self._most), self._limit + 1 / self._limit)
+        except rate_limit:
+            with self._changed:
+                if started >= self._slowed_at:
+                    self._slowed_at = time.monotonic()
+                    self._limit = max(1.0, self._limit / 2)
+                    self.failures += 1
+            raise
         finally:
             with self._changed:
                 self._running -= 1
@@ -146,18 +163,3 @@ class Throttle:
         """Let no request start for some time."""
         with self._changed:
             self._not_before = max(self._not_before, time.monotonic() + seconds)
-
-    def slow_down(self, started: float) -> None:
-        """Halve the number of requests, because one that started at this time met the rate limit."""
-        with self._changed:
-            if started >= self._slowed_at:
-                self._slowed_at = time.monotonic()
-                self._limit = max(1.0, self._limit / 2)
-                self.failures += 1
-
-    def speed_up(self) -> None:
-        """Allow more requests at once, because one succeeded."""
-        with self._changed:
-            self.failures = 0
-            self._limit = min(float(self._most), self._limit + 1 / self._limit)
-            self._changed.notify_all()

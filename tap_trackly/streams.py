@@ -13,6 +13,7 @@ from tap_trackly.verified_read import Listing
 OFFER_STATUSES = ("active", "paused", "archived")
 # Without "properties": the SDK's flattening would spread an empty list of them into nothing.
 _OPEN_OBJECT = th.CustomType({"type": ["object", "null"], "additionalProperties": True})
+_OBJECTS = th.ArrayType(_OPEN_OBJECT)
 
 
 class OffersStream(TracklyStream):
@@ -116,11 +117,7 @@ class CreativesStream(TracklyStream):
         th.Property("slug", th.StringType, description="Readable id"),
         th.Property("name", th.StringType, description="Creative name"),
         th.Property("message", th.StringType, description="Message text with placeholders for links"),
-        th.Property(
-            "offer_links",
-            th.ArrayType(_OPEN_OBJECT),
-            description="Links in the message: key, offer_id, url and url_params",
-        ),
+        th.Property("offer_links", _OBJECTS, description="Links in the message: key, offer_id, url and url_params"),
         th.Property("offers", th.ArrayType(th.StringType), description="Ids of the offers that it links to"),
         th.Property("status", th.StringType, description="Status, such as active, paused or archived"),
         th.Property("creative_type", th.StringType, description="Type, such as automated, one_time or welcome"),
@@ -156,22 +153,14 @@ class SchedulesStream(TracklyStream):
         th.Property("start_date", th.StringType, description="First date"),
         th.Property("end_date", th.StringType, description="Last date"),
         th.Property("days_of_week", _OPEN_OBJECT, description="For each day of the week whether it sends"),
-        th.Property(
-            "skip_within_hours", th.IntegerType, description="Hours within which a contact is not messaged again"
-        ),
-        th.Property(
-            "use_local_time", th.BooleanType, description="Whether send_time is in the time zone of the contact"
-        ),
+        th.Property("skip_within_hours", th.IntegerType, description="Hours in which a contact is not messaged again"),
+        th.Property("use_local_time", th.BooleanType, description="Whether send_time is the contact's local time"),
         th.Property("filter_bots", th.BooleanType, description="Whether clicks of bots are filtered out"),
         th.Property("is_mms", th.BooleanType, description="Whether it sends MMS"),
         th.Property("is_cto", th.BooleanType, description="The vendor's flag CTO"),
         th.Property("automated_percent", th.IntegerType, description="Percentage of an automated schedule"),
         th.Property("ir_revenue", th.DecimalType, description="The vendor's IR revenue"),
-        th.Property(
-            "blasts",
-            th.ArrayType(_OPEN_OBJECT),
-            description="Variants: message, offer_links, percent_audience, variant_name, mms_image_url",
-        ),
+        th.Property("blasts", _OBJECTS, description="Variants with message, offer_links and percent_audience"),
         th.Property("created_at", th.DateTimeType, description="Time of creation in UTC"),
         th.Property("updated_at", th.DateTimeType, description="Time of the last change in UTC"),
     ).to_dict()
@@ -200,9 +189,7 @@ class ContactsStream(TracklyStream):
         th.Property("signup_method", th.StringType, description="Method of signup"),
         th.Property("custom_fields", _OPEN_OBJECT, description="Custom names and values"),
         th.Property("carrier", th.StringType, description="Carrier"),
-        th.Property(
-            "line_type", th.StringType, description="Line type, such as CELL PHONE, VOIP, LANDLINE, FAKE or UNKNOWN"
-        ),
+        th.Property("line_type", th.StringType, description="Line type, such as CELL PHONE, VOIP or LANDLINE"),
         th.Property("timezone", th.StringType, description="Time zone"),
         th.Property("is_valid", th.BooleanType, description="Whether the phone number can be reached"),
         th.Property("send_count", th.IntegerType, description="Number of messages sent"),

@@ -114,6 +114,8 @@ class TapTrackly(Tap):
         Raises:
             SettingsError: If one of them is missing or invalid.
         """
+        if validate_config and not config and not parse_env_config:
+            raise settings.SettingsError("Missing settings: pass --config FILE, or --config=ENV for the environment.")
         schema = self.config_jsonschema
         self.append_builtin_config(schema)
         config = dict(config or {})
@@ -220,20 +222,11 @@ class TapTrackly(Tap):
     @classmethod
     @override
     def invoke(  # type: ignore[override]
-        cls,
-        *,
-        about: bool = False,
-        about_format: str | None = None,
-        config: Any = None,
-        state: IO[str] | None = None,
-        catalog: IO[str] | None = None,
+        cls, *, config: Any, state: IO[str] | None = None, catalog: IO[str] | None = None, **about: Any
     ) -> None:
-        if about:
-            cls.print_about(about_format)
-            return
+        if about["about"]:
+            super().invoke(**about)  # and exit
         cls.print_version(print_fn=cls.logger.info)
-        if not (config.config or config.parse_env):
-            raise settings.SettingsError("Missing settings: pass --config FILE, or --config=ENV for the environment.")
         tap = cls(
             config=config.config,
             state=settings.parse_file(state, "state"),

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 import pytest
 
@@ -164,18 +164,35 @@ def test_a_discard_cuts_the_look_ahead_which_grows_again() -> None:
         assert look_ahead() == 0
 
 
+class RateLimitError(Exception):
+    pass
+
+
+@contextmanager
+def failing(throttle: Throttle) -> Iterator[None]:
+    """A request that fails for another reason than the rate limit, which changes no limit."""
+    with suppress(ValueError), throttle.slot(RateLimitError):
+        yield
+        raise ValueError
+
+
+def succeed(throttle: Throttle) -> None:
+    with throttle.slot(RateLimitError):
+        pass
+
+
 def assert_limit(throttle: Throttle, limit: int) -> None:
     """So many requests run at once, and another one only after one of them has ended."""
     entered = threading.Event()
 
     def another() -> None:
-        with throttle.slot():
+        with failing(throttle):
             entered.set()
 
     thread = threading.Thread(target=another)
     with ExitStack() as stack:
         for _ in range(limit):
-            stack.enter_context(throttle.slot())
+            stack.enter_context(failing(throttle))
         thread.start()
         assert not entered.wait(0.02)
     thread.join(60)
@@ -184,9 +201,10 @@ def assert_limit(throttle: Throttle, limit: int) -> None:
 
 def rate_limited(throttle: Throttle, wave: int = 1) -> None:
     """Let some requests, which run at the same time, meet the rate limit."""
-    with ExitStack() as stack:
-        for started in [stack.enter_context(throttle.slot()) for _ in range(wave)]:
-            throttle.slow_down(started)
+    with suppress(RateLimitError), ExitStack() as stack:
+        for _ in range(wave):
+            stack.enter_context(throttle.slot(RateLimitError))
+        raise RateLimitError
 
 
 @pytest.mark.parametrize("limit", WORKERS)
@@ -213,17 +231,17 @@ def test_successes_raise_the_number_again_up_to_the_limit() -> None:
     throttle = Throttle(4)
     for _ in range(3):
         rate_limited(throttle)
-    throttle.speed_up()
+    succeed(throttle)
     assert throttle.failures == 0
     assert_limit(throttle, 2)
     for _ in range(100):
-        throttle.speed_up()
+        succeed(throttle)
     assert_limit(throttle, 4)
 
 
 def test_a_request_that_fails_ends_its_slot() -> None:
     throttle = Throttle(1)
-    with pytest.raises(ValueError, match=r"^failed$"), throttle.slot():
+    with pytest.raises(ValueError, match=r"^failed$"), throttle.slot(RateLimitError):
         raise ValueError("failed")
     assert_limit(throttle, 1)
 
@@ -233,5 +251,5 @@ def test_no_request_starts_in_the_longest_pause() -> None:
     ends = time.monotonic() + 0.3
     throttle.pause(0.3)
     throttle.pause(0)
-    with throttle.slot() as started:
-        assert started >= ends
+    with throttle.slot(RateLimitError):
+        assert time.monotonic() >= ends
