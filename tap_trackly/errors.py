@@ -20,12 +20,8 @@ MAX_WORDS = 150  # characters of somebody else's text in a log line
 METRICS_LOGGER = "singer_sdk.metrics"
 _MASK = "***"
 _SECRET_PART = 8  # characters in a row that are taken for a part of the secret
-_PHONE_NUMBER = re.compile(r"\d{7,}")
 # Control characters, C1 among them, and marks that change the direction or the lines of a text.
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
-
-# The beginnings of messages that go on with a path or with a proxy's own words.
-_KNOWN_WORDS = re.compile(r"Tunnel connection failed: \d+|Could not find a suitable TLS CA certificate bundle")
 
 _STATUS_ADVICE = {
     401: "Check the setting api_key; keys are made under Settings > API Keys.",
@@ -69,7 +65,7 @@ def mask(text: str, secret: str) -> str:
 
 def without_phone_numbers(text: str) -> str:
     """Return a text without runs of seven or more digits."""
-    return _PHONE_NUMBER.sub(_MASK, text)
+    return re.sub(r"\d{7,}", _MASK, text)
 
 
 def api_words(body: bytes) -> str:
@@ -109,7 +105,8 @@ def connection_words(cause: BaseException) -> str:
         return str(cause) or "timed out"
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
-    known = _KNOWN_WORDS.match(str(cause))
+    # Beginnings of messages that go on with a path or with a proxy's own words.
+    known = re.match(r"Tunnel connection failed: \d+|Could not find a suitable TLS CA certificate bundle", str(cause))
     return known[0] if known else type(cause).__name__
 
 
@@ -125,9 +122,8 @@ def connection_advice(error: BaseException) -> str:
         return "Check the environment variables HTTPS_PROXY, HTTP_PROXY and ALL_PROXY; SOCKS needs the package PySocks."
     if words.endswith(": 407"):
         return _STATUS_ADVICE[407]
-    is_tls_error = isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)
-    is_protocol_error = isinstance(cause, HTTPException) and not isinstance(cause, RemoteDisconnected | IncompleteRead)
-    if is_tls_error or is_protocol_error or isinstance(error, ValueError):
+    is_transient = isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError | RemoteDisconnected | IncompleteRead)
+    if (isinstance(cause, ssl.SSLError | HTTPException) and not is_transient) or isinstance(error, ValueError):
         return "Check the setting api_url and the environment variables HTTPS_PROXY and HTTP_PROXY."
     return ""
 
