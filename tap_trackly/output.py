@@ -52,10 +52,8 @@ class LineWriter(MsgSpecWriter):
         """Write the messages that wait."""
         lines, self._waiting = self._waiting, bytearray()
         try:
-            with WRITING:
-                rest = memoryview(lines)
-                while rest:
-                    rest = rest[os.write(_STDOUT, rest) :]
+            with WRITING, os.fdopen(_STDOUT, "wb", closefd=False) as stdout:
+                stdout.write(lines)
         except OSError as error:
             raise TargetError(f"The target stopped reading ({error.strerror}). Its own log says why.") from None
 
