@@ -9,7 +9,6 @@ import ssl
 import zlib
 from http import HTTPStatus
 from http.client import HTTPException, IncompleteRead, RemoteDisconnected
-from itertools import groupby
 from socket import gaierror
 
 from requests.exceptions import ConnectTimeout, InvalidProxyURL, InvalidSchema
@@ -21,12 +20,15 @@ MAX_WORDS = 150  # characters of somebody else's text in a log line
 METRICS_LOGGER = "singer_sdk.metrics"
 _MASK = "***"
 _SECRET_PART = 8  # characters in a row that are taken for a part of the secret
-_PHONE_NUMBER = re.compile(r"\d{7,}")
 # Control characters, C1 among them, and marks that change the direction or the lines of a text.
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 
-# The beginnings of messages that go on with a path or with a proxy's own words.
-_KNOWN_WORDS = re.compile(r"Tunnel connection failed: \d+|Could not find a suitable TLS CA certificate bundle")
+_STATUS_ADVICE = {
+    401: "Check the setting api_key; keys are made under Settings > API Keys.",
+    403: "The API key has no access; ask the owner of the account or Trackly.",
+    404: "Check the setting api_url; redirects are not followed.",
+    407: "Check the user and password in the environment variable HTTPS_PROXY or HTTP_PROXY.",
+}
 
 
 class LogFilter(logging.Filter):
@@ -56,19 +58,14 @@ def mask(text: str, secret: str) -> str:
     size = min(_SECRET_PART, len(secret))
     if not size:
         return text
-    parts = {_lower(secret[start : start + size]) for start in range(len(secret) - size + 1)}
-    lower = _lower(text)
-    is_secret = [False] * len(text)
-    for start in range(len(text) - size + 1):
-        if lower[start : start + size] in parts:
-            is_secret[start : start + size] = [True] * size
-    groups = groupby(zip(text, is_secret, strict=True), key=lambda pair: pair[1])
-    return "".join(_MASK if hidden else "".join(char for char, _ in pairs) for hidden, pairs in groups)
+    parts = "|".join(re.escape(secret[start : start + size]) for start in range(len(secret) - size + 1))
+    # The first character of a part, and the others up to the end of the part or to where the next part begins.
+    return re.sub(f"(?ais)((?={parts}).((?!{parts}).){{0,{size - 1}}})+", _MASK, text)
 
 
 def without_phone_numbers(text: str) -> str:
     """Return a text without runs of seven or more digits."""
-    return _PHONE_NUMBER.sub(_MASK, text)
+    return re.sub(r"\d{7,}", _MASK, text)
 
 
 def api_words(body: bytes) -> str:
@@ -79,26 +76,18 @@ def api_words(body: bytes) -> str:
     """
     try:
         answer = json.loads(body)
-    except (RecursionError, ValueError):
+        return " / ".join(str(answer[name]) for name in ("error", "code", "message") if answer.get(name))
+    except (AttributeError, RecursionError, ValueError):  # not an object, too deep, not JSON
         return ""
-    if not isinstance(answer, dict):
-        return ""
-    return " / ".join(str(answer[name]) for name in ("error", "code", "message") if answer.get(name))
 
 
 def status_advice(status: int, words: str, stream: str) -> str:
     """Return what a user can do about a status that a retry does not help."""
-    if status == HTTPStatus.UNAUTHORIZED:
-        return "Check the setting api_key; keys are made under Settings > API Keys."
     if status == HTTPStatus.FORBIDDEN and "_not_enabled" in words:
         return f"The account does not have this product; deselect the stream '{stream}'."
-    if status == HTTPStatus.FORBIDDEN:
-        return "The API key has no access; ask the owner of the account or Trackly."
-    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
-        return "Check the user and password in the environment variable HTTPS_PROXY or HTTP_PROXY."
-    if status == HTTPStatus.NOT_FOUND or status < HTTPStatus.BAD_REQUEST:
-        return "Check the setting api_url; redirects are not followed."
-    return "Trackly does not accept this request."
+    if status < HTTPStatus.BAD_REQUEST:
+        status = HTTPStatus.NOT_FOUND
+    return _STATUS_ADVICE.get(status, "Trackly does not accept this request.")
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -116,7 +105,8 @@ def connection_words(cause: BaseException) -> str:
         return str(cause) or "timed out"
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
-    known = _KNOWN_WORDS.match(str(cause))
+    # Beginnings of messages that go on with a path or with a proxy's own words.
+    known = re.match(r"Tunnel connection failed: \d+|Could not find a suitable TLS CA certificate bundle", str(cause))
     return known[0] if known else type(cause).__name__
 
 
@@ -131,10 +121,9 @@ def connection_advice(error: BaseException) -> str:
     if isinstance(error, InvalidSchema | InvalidProxyURL):
         return "Check the environment variables HTTPS_PROXY, HTTP_PROXY and ALL_PROXY; SOCKS needs the package PySocks."
     if words.endswith(": 407"):
-        return status_advice(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, "", "")
-    is_tls_error = isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)
-    is_protocol_error = isinstance(cause, HTTPException) and not isinstance(cause, RemoteDisconnected | IncompleteRead)
-    if is_tls_error or is_protocol_error or isinstance(error, ValueError):
+        return _STATUS_ADVICE[407]
+    is_transient = isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError | RemoteDisconnected | IncompleteRead)
+    if (isinstance(cause, ssl.SSLError | HTTPException) and not is_transient) or isinstance(error, ValueError):
         return "Check the setting api_url and the environment variables HTTPS_PROXY and HTTP_PROXY."
     return ""
 
@@ -142,11 +131,6 @@ def connection_advice(error: BaseException) -> str:
 def is_unreachable(error: BaseException) -> bool:
     """Whether no connection was made."""
     return isinstance(error, ConnectTimeout) or isinstance(root_cause(error), ConnectionRefusedError | gaierror)
-
-
-def _lower(text: str) -> str:
-    """Lower case that keeps the length of the text."""
-    return "".join(char.lower() if char.isascii() else char for char in text)
 
 
 def error_line(error: Exception, known: tuple[type[Exception], ...]) -> str:

@@ -25,13 +25,11 @@ class Thresholds(NamedTuple):
     Attributes:
         seen_first: For a record when it is first read.
         seen_changed: For a record that is seen to change during the read.
-        resend_reason: Why all records are sent again; "" if they are not.
         is_bookmark_in_future: Whether the bookmark is ignored because it lies after the start of the run.
     """
 
     seen_first: str | None = None
     seen_changed: str | None = None
-    resend_reason: str = ""
     is_bookmark_in_future: bool = False
 
     @property
@@ -55,16 +53,14 @@ def thresholds(
     value = state.get("replication_key_value")
     is_in_future = value is not None and parse_time(value) > now
     if resend_reason or is_in_future or bookmark is None:
-        return Thresholds(start_date, start_date, resend_reason, is_in_future)
+        return Thresholds(start_date, start_date, is_in_future)
     return Thresholds(utc_text(bookmark.isoformat()), start_date)
 
 
 def should_emit(updated_at: Any, threshold: str | None) -> bool:
     """Return whether a record is due. One without a valid time always is."""
-    if threshold is None:
-        return True
     try:
-        return utc_text(updated_at) >= threshold
+        return threshold is None or utc_text(updated_at) >= threshold
     except ValueError:
         return True
 
@@ -88,19 +84,14 @@ def resend_reason(state: Mapping[str, Any], now: datetime, hours: float, fingerp
     if age >= hours * 3600 * (1 - _EARLIER):
         return f"{age / 3600:.0f} hours since the last full resend" if hours else "full_resend_hours is 0"
     before = state.get(LAST_FULL_SEND_OF, fingerprint)
-    return changed_part(before, fingerprint) if before != fingerprint else ""
+    known = str(before).split()
+    changed = [part.partition(":")[0] for part in fingerprint.split() if part not in known] or ["settings"]
+    return f"{' and '.join(changed)} changed" if before != fingerprint else ""
 
 
 def fingerprint_of(**parts: Any) -> str:
     """Return a short text that changes with each part of what a full resend sends."""
     return " ".join(f"{name}:{_hash(part)}" for name, part in parts.items())
-
-
-def changed_part(before: Any, after: str) -> str:
-    """Return which part of a fingerprint has changed."""
-    known = set(str(before).split())
-    changed = [part.partition(":")[0] for part in after.split() if part not in known]
-    return f"{' and '.join(changed or ['settings'])} changed"
 
 
 def _hash(value: Any) -> str:

@@ -6,6 +6,7 @@ import atexit
 import os
 
 from singer_sdk.contrib.msgspec import MsgSpecWriter, encoder
+from singer_sdk.exceptions import SingerSDKError
 from singer_sdk.singerlib import Message, StateMessage
 from typing_extensions import override
 
@@ -15,7 +16,7 @@ _STDOUT = 1
 _CHUNK = 1 << 16  # bytes, which is what a pipe holds
 
 
-class TargetError(Exception):
+class TargetError(SingerSDKError):
     """The target does not read any more."""
 
 
@@ -51,10 +52,8 @@ class LineWriter(MsgSpecWriter):
         """Write the messages that wait."""
         lines, self._waiting = self._waiting, bytearray()
         try:
-            with WRITING:
-                rest = memoryview(lines)
-                while rest:
-                    rest = rest[os.write(_STDOUT, rest) :]
+            with WRITING, os.fdopen(_STDOUT, "wb", closefd=False) as stdout:
+                stdout.write(lines)
         except OSError as error:
             raise TargetError(f"The target stopped reading ({error.strerror}). Its own log says why.") from None
 

@@ -6,26 +6,25 @@ from collections.abc import Mapping
 from logging import Logger
 from typing import Any
 
+from singer_sdk.exceptions import MapExpressionError
 from singer_sdk.mapper import PluginMapper
 from singer_sdk.streams import Stream
 
 
-class StreamMapError(ValueError):
-    """An expression of the setting stream_maps fails; the message names stream, field and expression."""
+def check_expressions(stream: Stream, record: Mapping[str, Any], logger: Logger) -> None:
+    """Try each expression of the setting stream_maps with a record of a stream.
 
-
-def find_failing_expression(stream: Stream, record: Mapping[str, Any] | None, logger: Logger) -> StreamMapError | None:
-    """Return an error for the first expression that fails for a record of a stream; None if there is none."""
-    config = {**stream.config}
-    if record is None:
-        return None
-    for field, expression in (config.get("stream_maps") or {}).get(stream.name, {}).items():
-        mapper = PluginMapper({**config, "stream_maps": {stream.name: {field: expression}}}, logger)
+    Raises:
+        MapExpressionError: If one fails; the message names stream, field and expression.
+    """
+    stream_map = (stream.config.get("stream_maps") or {}).get(stream.name)
+    for field, expression in stream_map.items() if isinstance(stream_map, Mapping) else ():  # else it is removed
+        mapper = PluginMapper({**stream.config, "stream_maps": {stream.name: {field: expression}}}, logger)
         try:
             mapper.register_raw_stream_schema(stream.name, stream.effective_schema, stream.primary_keys)
-            for stream_map in mapper.stream_maps[stream.name]:
-                stream_map.transform(dict(record))
+            for each in mapper.stream_maps[stream.name]:
+                each.transform(dict(record))
         except Exception as error:  # noqa: BLE001 - what an expression raises may be anything
             place = f"stream '{stream.name}', field '{field}', expression {expression!r}"
-            return StreamMapError(f"Invalid setting stream_maps: {place}: {type(error).__name__}: {error}.")
-    return None
+            message = f"Invalid setting stream_maps: {place}: {type(error).__name__}: {error}."
+            raise MapExpressionError(message) from None

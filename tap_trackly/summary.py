@@ -41,7 +41,7 @@ class StreamSummary:
         self.unwanted = 0
         self.announced = 0
         self.is_incomplete = False
-        self._began = self._logged = time.monotonic()
+        self._logged = time.monotonic()
         self._passes = 0
 
     def log_progress(self, read: VerifiedRead, logger: logging.Logger) -> None:
@@ -62,10 +62,9 @@ class StreamSummary:
         if self.unwanted:
             logger.warning("%d records with a status that is not in offer_statuses were left out.", self.unwanted)
         done = (self.stream, _count(read.records, "record"), self.emitted, self.left_out, self.left_out_as)
-        seconds = time.monotonic() - self._began
-        logger.info(
-            "%s: done, %s read, %d emitted, %d %s, %s, %.1f seconds.", *done, _count(read.pages, "page"), seconds
-        )
+        pages = _count(read.pages, "page")
+        seconds = (datetime.now(timezone.utc) - self.started).total_seconds()
+        logger.info("%s: done, %s read, %d emitted, %d %s, %s, %.1f seconds.", *done, pages, seconds)
 
 
 def log_run(summaries: Sequence[StreamSummary], seconds: float, logger: logging.Logger) -> None:

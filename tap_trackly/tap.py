@@ -24,8 +24,8 @@ from typing_extensions import override
 from tap_trackly import settings, streams
 from tap_trackly.client import TracklyStream
 from tap_trackly.errors import LogFilter, error_line
-from tap_trackly.output import LineWriter, TargetError
-from tap_trackly.stream_maps import StreamMapError, find_failing_expression
+from tap_trackly.output import LineWriter
+from tap_trackly.stream_maps import check_expressions
 from tap_trackly.summary import log_run
 from tap_trackly.verified_read import RecordError
 
@@ -40,7 +40,7 @@ STREAMS: Sequence[type[TracklyStream]] = (
 _REPLICATION_KEYS = {vars(stream)["name"]: vars(stream).get("replication_key") for stream in STREAMS}
 API_URL = "https://app.tracklysms.com/api/v2"
 USER_AGENT = f"tap-trackly/{version('tap-trackly')}"
-_FOR_USERS = (SingerSDKError, settings.SettingsError, RecordError, StreamMapError, TargetError)
+_FOR_USERS = (SingerSDKError, settings.SettingsError, RecordError)
 _TEXT = th.StringType(nullable=False)
 
 
@@ -155,15 +155,15 @@ class TapTrackly(Tap):
         """Sync all streams and return the exit status.
 
         Raises:
-            StreamMapError: If an expression of stream_maps fails.
+            MapExpressionError: If an expression of stream_maps fails.
         """
         began = time.monotonic()
         try:
             self.sync_all()
         except Exception:
             for stream in self.selected_streams:
-                if error := find_failing_expression(stream, stream.latest_record, self.logger):
-                    raise error from None
+                if stream.latest_record:
+                    check_expressions(stream, stream.latest_record, self.logger)
             raise
         summaries = [stream.summary for stream in self.selected_streams]
         if summaries and isinstance(self.message_writer, LineWriter) and not self.message_writer.ends_with_state:

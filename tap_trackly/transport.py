@@ -9,13 +9,13 @@ from __future__ import annotations
 import io
 import time
 from contextlib import closing
+from functools import cache
+from http.client import HTTPResponse
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
 from typing_extensions import override
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
 MAX_BODY = 128 * 2**20  # bytes after decompression
 # Bytes, about a page: each read from the socket is a chance to lose the processor to another thread.
@@ -26,7 +26,7 @@ class BodyTooLargeError(requests.exceptions.RequestException):
     """An answer has more than `MAX_BODY` bytes."""
 
 
-class StaleConnectionError(ConnectionError):
+class StaleConnectionError(Exception):
     """The server had closed a connection that was kept open after an earlier answer."""
 
 
@@ -34,16 +34,10 @@ class LimitedAdapter(HTTPAdapter):
     """Reads each answer whole, within the timeout of its request and the limit of its size."""
 
     @override
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
-
-    @override
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        if not proxy.lower().startswith("socks"):
-            manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
-        return manager
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        pool.ConnectionCls = _limited(type(pool).ConnectionCls)
+        return pool
 
     @override
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
@@ -52,41 +46,31 @@ class LimitedAdapter(HTTPAdapter):
         Raises:
             BodyTooLargeError: If the body is larger than `MAX_BODY`.
         """
-        while True:
-            try:
-                response = super().send(request, *args, **{**kwargs, "stream": True})
-            except requests.exceptions.ConnectionError as error:
-                if not _is_stale(error):
-                    raise
-            else:
-                response.raw = io.BytesIO(_read_body(response))
-                return response
+        try:
+            response = super().send(request, *args, **{**kwargs, "stream": True})
+        except StaleConnectionError:  # which urllib3 has dropped
+            return self.send(request, *args, **kwargs)
+        with closing(response.raw) as raw:  # of a body that is read to its end, the connection is kept open
+            response.raw = io.BytesIO(_read_body(raw))
+        return response
 
 
-def _read_body(response: requests.Response) -> bytes:
+def _read_body(raw: Any) -> bytearray:
     body = bytearray()
-    with closing(response.raw) as raw:  # of a body that is read to its end, the connection is kept open
-        while chunk := raw.read1(_BUFFER, decode_content=True):
-            body += chunk
-            if len(body) > MAX_BODY:
-                raise BodyTooLargeError(f"the answer is larger than {MAX_BODY >> 20} MB")
-        raw.release_conn()
-    return bytes(body)
-
-
-def _is_stale(error: BaseException | None) -> bool:
-    while error is not None and not isinstance(error, StaleConnectionError):
-        error = error.__cause__ or error.__context__
-    return error is not None
+    while chunk := raw.read(_BUFFER, decode_content=True):
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise BodyTooLargeError(f"the answer is larger than {MAX_BODY >> 20} MB")
+    return body
 
 
 class _DeadlineReader(io.RawIOBase):
     """Reads what a socket receives within its timeout, counted for all reads together."""
 
-    def __init__(self, sock: Any) -> None:
+    def __init__(self, sock: Any, raw: Any) -> None:
         self._sock = sock
-        self._raw = sock.makefile("rb", buffering=0)
-        self._deadline = time.monotonic() + (sock.gettimeout() or 0)
+        self._raw = raw
+        self._deadline = time.monotonic() + sock.gettimeout()
 
     def readable(self) -> bool:
         return True
@@ -103,52 +87,30 @@ class _DeadlineReader(io.RawIOBase):
         super().close()
 
 
-class _DeadlineSocket:
-    """A socket whose files must be read within its timeout."""
-
-    def __init__(self, sock: Any) -> None:
-        self._sock = sock
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
-
-    def makefile(self, *_args: Any, **_kwargs: Any) -> io.BufferedReader:
-        return io.BufferedReader(_DeadlineReader(self._sock), _BUFFER)
+class _LimitedResponse(HTTPResponse):
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_DeadlineReader(sock, self.fp.detach()), _BUFFER)
 
 
 class _LimitedConnection:
-    """What both kinds of connections have in common."""
+    """What all kinds of connections have in common: direct, over TLS, and to a proxy."""
 
+    response_class = _LimitedResponse
     sock: Any
-    answers = 0
-
-    def connect(self) -> None:
-        super().connect()  # type: ignore[misc]
-        self.sock = _DeadlineSocket(self.sock)
-        self.answers = 0
+    answered: Any = None  # the socket of the latest answer
 
     def getresponse(self) -> Any:
+        is_kept, self.answered = self.sock is self.answered, self.sock
         try:
-            response = super().getresponse()  # type: ignore[misc]
+            return super().getresponse()  # type: ignore[misc]
         except ConnectionError as error:
-            if self.answers:
+            if is_kept:
                 raise StaleConnectionError from error
             raise
-        self.answers += 1
-        return response
 
 
-class _HTTPConnection(_LimitedConnection, HTTPConnection):
-    """A connection to a server, or to a proxy that knows the request."""
-
-
-class _HTTPSConnection(_LimitedConnection, HTTPSConnection):
-    """A connection over TLS."""
-
-
-class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls: Any = _HTTPConnection
-
-
-class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls: Any = _HTTPSConnection
+@cache
+def _limited(kind: type) -> type:
+    """Return a kind of connections with limits."""
+    return type(f"Limited{kind.__name__}", (_LimitedConnection, kind), {})

@@ -55,6 +55,13 @@ def test_wrong_path(trackly: FakeTrackly) -> None:
     trackly.run(concurrency=1, api_url=trackly.url.replace("v2", "v3")).assert_failed("HTTP 404", "/api/v3/", "api_url")
 
 
+@pytest.mark.parametrize("removed", [None, "__NULL__"])
+def test_failure_after_a_stream_that_is_removed_by_a_map(trackly: FakeTrackly, removed: str | None) -> None:
+    trackly.inject(answer(ERROR, 404), times=inf, stream="schedules")
+    run = trackly.run(catalog=selecting("lists", "schedules"), stream_maps={"lists": removed})
+    run.assert_failed("HTTP 404", "schedules")
+
+
 @pytest.mark.parametrize("location", ["http://[", "http://a b/", "//", "\xff"])
 def test_redirect_to_an_invalid_url(trackly: FakeTrackly, location: str) -> None:
     trackly.inject(answer("", 302, Location=location), times=inf)

@@ -108,9 +108,10 @@ def proxy() -> Iterator[str]:
         yield f"127.0.0.1:{server.server_port}"
 
 
-def through(proxy: str, user: str, secure: FakeTrackly, trusting: dict[str, str]) -> Run:
+def through(proxy: str, user: str, secure: FakeTrackly, trusting: dict[str, str], **settings: Any) -> Run:
     variables = {**trusting, "NO_PROXY": "", "HTTPS_PROXY": f"http://{user}@{proxy}"}
-    return secure.run(page_size=10, api_url=secure.url.replace("127.0.0.1", "trackly.invalid"), variables=variables)
+    url = secure.url.replace("127.0.0.1", "trackly.invalid")
+    return secure.run(page_size=10, api_url=url, variables=variables, **settings)
 
 
 def test_https_proxy(secure: FakeTrackly, trusting: dict[str, str], proxy: str) -> None:
@@ -150,6 +151,15 @@ def test_connection_that_was_closed_while_idle(trackly: FakeTrackly, fault: Faul
     first, second = trackly.asked(page=3)[:2]
     assert first.port in {request.port for request in trackly.asked(page=1)}
     assert second.port != first.port
+
+
+def test_tunnel_that_was_closed_while_idle(secure: FakeTrackly, trusting: dict[str, str], proxy: str) -> None:
+    secure.inject(close, page=3)
+    run = through(proxy, USER, secure, trusting, concurrency=1)
+    assert run.status == 0, run.log
+    assert run.ids == sorted(secure.account.offers)
+    assert not run.lines("WARNING")
+    assert len(secure.asked(page=3)) >= 2
 
 
 SLOW = {
