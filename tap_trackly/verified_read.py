@@ -152,7 +152,7 @@ class VerifiedRead:
             return
         # A second pass that finds the same shows that no record moved.
         needs_same_trace = self.duplicates or any(read.last.end > read.last.total for read in self._reads)
-        is_same = self._is_stable or not needs_same_trace or self._trace == earlier_trace
+        is_same = not needs_same_trace or self._trace == earlier_trace
         self.is_verified = is_same and not self._has_gap
 
     def _read_listing(self, read: _ListingRead, start: int) -> Iterator[PageNews]:
@@ -169,7 +169,8 @@ class VerifiedRead:
                     continue
                 self._start_over()
             read.last, read.edges = page, {1: read.edges.get(1, keys), page.number: keys}
-            self._trace_page(page, identities)
+            if not self._is_stable:
+                self._trace_page(page, identities)
             self.pages += 1
             yield self._news(page, identities)
         if read.last.end < read.last.total:
@@ -203,8 +204,6 @@ class VerifiedRead:
         return self._requests <= REPAIRING_REQUESTS_PER_PAGE * most_pages + SPARE_REQUESTS
 
     def _trace_page(self, page: Page, identities: _Identities) -> None:
-        if self._is_stable:
-            return
         self._trace.append(hash((page.number, page.total, *(key for key, _ in identities))))
         for (key, _), record in zip(identities, page.records, strict=True):
             if key in self._keys:
