@@ -16,10 +16,9 @@ import msgspec
 from tap_trackly.pagination import Page, Record
 
 MAX_PASSES = 3
-# After this many requests per announced page, and some more for short listings, gaps are no longer repaired:
-# the read goes on to the end, unverified.
-REPAIRING_REQUESTS_PER_PAGE = 2
-SPARE_REQUESTS = 40
+# After as many returns to an earlier page as there are pages, and some more for short listings, gaps are no
+# longer repaired: the read goes on to the end, unverified.
+SPARE_RETURNS = 20
 # A listing may grow, and its count may be capped, but one without an end must not be read for ever.
 MAX_UNANNOUNCED_PAGES = 1000
 MAX_DEPTH = 100  # levels of nesting that any target can store
@@ -118,7 +117,7 @@ class VerifiedRead:
         self._keys: set[int] = set()  # of this pass, for an unknown order
         self._trace: list[int] = []  # what each page of this pass held, for an unknown order
         self._has_gap = False
-        self._requests = 0
+        self._returns = 0  # to an earlier page, in all passes
 
     @property
     def announced(self) -> int:
@@ -140,7 +139,7 @@ class VerifiedRead:
         self.duplicates, self._keys, self._trace = [], set(), []
         if self._is_stable:
             self._memory, self.records = ({}, {}, {}), 0
-        self._reads = [_ListingRead(read.listing, read.announced, read.most_pages) for read in self._reads]
+        self._reads = [_ListingRead(read.listing, read.announced) for read in self._reads]
         unfinished = [(read, 1) for read in self._reads]
         try:
             while unfinished:
@@ -164,6 +163,7 @@ class VerifiedRead:
             self._check_progress(read, page, keys)
             if not self._is_continuous(read, page, keys):
                 if self._may_go_back(read, page):
+                    self._returns += 1
                     self._source.discard_prefetched()
                     pages = self._source.pages(read.listing, page.number - 1)
                     continue
@@ -200,8 +200,7 @@ class VerifiedRead:
 
     @property
     def _may_repair(self) -> bool:
-        most_pages = sum(read.most_pages for read in self._reads)
-        return self._requests <= REPAIRING_REQUESTS_PER_PAGE * most_pages + SPARE_REQUESTS
+        return self._returns < sum(read.announced_pages for read in self._reads) + SPARE_RETURNS
 
     def _trace_page(self, page: Page, identities: _Identities) -> None:
         self._trace.append(hash((page.number, page.total, *(key for key, _ in identities))))
@@ -237,10 +236,8 @@ class VerifiedRead:
         Raises:
             RecordError: If a record has no valid key or is nested too deeply.
         """
-        self._requests += 1
         read.announced = page.total
         read.announced_pages = read.announced_pages or page.last_number
-        read.most_pages = max(read.most_pages, read.announced_pages, page.number)
         identities = []
         for position, record in enumerate(page.records, start=1):
             try:
@@ -275,7 +272,6 @@ class _ListingRead:
     Attributes:
         listing: The listing.
         announced: How many records it has, by the latest answer.
-        most_pages: How many pages were ever announced or read.
         announced_pages: How many pages it has, by the first answer.
         last: The last page that was read.
         edges: The keys on the first and on the last page that were read, by the number of the page.
@@ -283,7 +279,6 @@ class _ListingRead:
 
     listing: Listing
     announced: int = 0
-    most_pages: int = 1
     announced_pages: int = 0
     last: Page = field(init=False)
     edges: dict[int, set[int]] = field(default_factory=dict)
