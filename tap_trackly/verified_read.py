@@ -23,7 +23,7 @@ SPARE_RETURNS = 20
 MAX_UNANNOUNCED_PAGES = 1000
 MAX_DEPTH = 100  # levels of nesting that any target can store
 
-_encoder = msgspec.json.Encoder(decimal_format="number")
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class RecordError(ValueError):
@@ -146,13 +146,11 @@ class VerifiedRead:
                 for read, start in unfinished:
                     yield from self._read_listing(read, start)
                 unfinished = [] if self._has_gap else (yield from self._closing_check())
+            # A second pass that finds the same shows that no record moved.
+            must_repeat = self.duplicates or any(read.last.end > read.last.total for read in self._reads)
+            self.is_verified = not self._has_gap and (not must_repeat or self._trace == earlier_trace)
         except _PassFailed:
             self._source.discard_prefetched()
-            return
-        # A second pass that finds the same shows that no record moved.
-        needs_same_trace = self.duplicates or any(read.last.end > read.last.total for read in self._reads)
-        is_same = not needs_same_trace or self._trace == earlier_trace
-        self.is_verified = is_same and not self._has_gap
 
     def _read_listing(self, read: _ListingRead, start: int) -> Iterator[PageNews]:
         """Read a listing from a page on; where records may lie between two pages, go back or start over."""
@@ -168,7 +166,9 @@ class VerifiedRead:
                     pages = self._source.pages(read.listing, page.number - 1)
                     continue
                 self._start_over()
-            read.last, read.edges = page, {1: read.edges.get(1, keys), page.number: keys}
+            first = keys if page.number == 1 else read.edges[1]
+            last = {page.number + 1: set()} if page.is_full else {page.number: keys}
+            read.last, read.edges = page, {1: first, **last}
             if not self._is_stable:
                 self._trace_page(page, identities)
             self.pages += 1
@@ -215,7 +215,7 @@ class VerifiedRead:
         Returns:
             The listings that go on after their last page, and where.
         """
-        wanted = [(read, number) for read in self._reads for number in read.edge_numbers]
+        wanted = [(read, number) for read in self._reads for number in read.edges]
         pages = self._source.request([(read.listing, number) for read, number in wanted])
         unfinished = []
         has_changed = False
@@ -225,7 +225,7 @@ class VerifiedRead:
                 unfinished.append((read, number))
                 continue
             yield self._news(page, identities)
-            has_changed |= not read.agrees(page, {key for key, _ in identities})
+            has_changed |= page.total != read.last.total or {key for key, _ in identities} != read.edges[number]
         if has_changed and not self._is_stable:
             raise _PassFailed
         return unfinished
@@ -274,23 +274,14 @@ class _ListingRead:
         announced: How many records it has, by the latest answer.
         announced_pages: How many pages it has, by the first answer.
         last: The last page that was read.
-        edges: The keys on the first and on the last page that were read, by the number of the page.
+        edges: The keys on its first page and on its last, or none on the page after a full one, by page number.
     """
 
     listing: Listing
     announced: int = 0
     announced_pages: int = 0
     last: Page = field(init=False)
-    edges: dict[int, set[int]] = field(default_factory=dict)
-
-    @property
-    def edge_numbers(self) -> list[int]:
-        """The numbers of the first page and of the last, or of the page after a full one, which must be empty."""
-        return sorted({1, self.last.number + self.last.is_full})
-
-    def agrees(self, page: Page, keys: set[int]) -> bool:
-        """Whether a page that was requested again has the records that it had."""
-        return page.total == self.last.total and keys == self.edges.get(page.number, set())
+    edges: dict[int, set[int]] = field(init=False)
 
 
 def _digest(record: Record) -> int:
@@ -300,7 +291,7 @@ def _digest(record: Record) -> int:
         ValueError: If the record is nested too deeply.
     """
     try:
-        text = _encoder.encode(record)
+        text = _encode(record)
     except UnicodeEncodeError:  # a lone surrogate
         text = repr(record).encode("utf-8", "surrogatepass")
     except RecursionError:
