@@ -6,16 +6,17 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import requests
 from singer_sdk.pagination import PageNumberPaginator
 from typing_extensions import override
 
-MAX_COUNT = 2**63 - 1  # larger than any count of records, and small enough to calculate with
-
 Record = dict[str, Any]
+
+# The maximum is larger than any count of records, and small enough to calculate with.
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
@@ -64,9 +65,7 @@ class Page:
     @property
     def has_next(self) -> bool:
         """Whether another page must follow, by the counts; after a full page beyond a capped count, always."""
-        if self.number < self.last_number:
-            return True
-        return self.is_full and (self.number > self.last_number or self.number < self.total_pages)
+        return self.is_full and (self.number != self.last_number or self.number < self.total_pages)
 
 
 class TracklyPaginator(PageNumberPaginator):
@@ -81,13 +80,10 @@ class TracklyPaginator(PageNumberPaginator):
         self._parse = parse
 
     @override
-    def has_more(self, response: requests.Response) -> bool:
-        return self._parse(response).has_next
-
-    @override
-    def get_next(self, response: requests.Response) -> int:
+    def get_next(self, response: requests.Response) -> int | None:
         """Return the number after that of the response, which need not be the page after the current one."""
-        return self._parse(response).number + 1
+        page = self._parse(response)
+        return page.number + 1 if page.has_next else None
 
 
 def parse_page(body: bytes, records_key: str, number: int, *, paginated: bool = True) -> Page:
@@ -104,7 +100,8 @@ def parse_page(body: bytes, records_key: str, number: int, *, paginated: bool = 
     """
     answer, is_strict = _parse_json(body)
     if not isinstance(answer, dict):
-        raise PageError(f"the answer is not a JSON object but {_kind(answer)}")
+        kind = "an array" if isinstance(answer, list) else f"a {type(answer).__name__}"
+        raise PageError(f"the answer is not a JSON object but {kind}")
     if answer.get("error"):
         raise PageError("the answer has an error")
     if records_key not in answer:
@@ -112,21 +109,14 @@ def parse_page(body: bytes, records_key: str, number: int, *, paginated: bool = 
     records = answer[records_key]
     if not isinstance(records, list) or not set(map(type, records)) <= {dict}:
         raise PageError(f"field '{records_key}' is not an array of objects")
+    count = len(records)
     pagination = answer.get("pagination")
     if pagination is None and not paginated:
-        count = len(records)
         pagination = {"page": 1, "per_page": count + 1, "total": count, "total_pages": 1}
     if not isinstance(pagination, dict):
         raise PageError("the answer has no object 'pagination'")
-    page = Page(
-        number=_count(pagination, "page"),
-        records=records,
-        count=len(records),
-        per_page=_count(pagination, "per_page"),
-        total=_count(pagination, "total"),
-        total_pages=_count(pagination, "total_pages"),
-        is_clean=is_strict and b"\\u0000" not in body,
-    )
+    echo, per_page, total, pages = (_count(pagination, name) for name in ("page", "per_page", "total", "total_pages"))
+    page = Page(echo, records, count, per_page, total, pages, is_strict and b"\\u0000" not in body)
     _check(page, records_key, number)
     return page
 
@@ -137,10 +127,8 @@ def _check(page: Page, records_key: str, number: int) -> None:
     if page.per_page < 1:
         raise PageError("field 'pagination.per_page' is 0")
     if page.count > page.per_page or (page.number < page.last_number and not page.is_full):
-        raise PageError(
-            f"field '{records_key}' has {page.count} records on page {number}, which by 'pagination' "
-            f"has {page.per_page} of {page.total}"
-        )
+        found = f"has {page.count} records on page {number}, which by 'pagination' has {page.per_page} of {page.total}"
+        raise PageError(f"field '{records_key}' {found}")
 
 
 def _parse_json(body: bytes) -> tuple[Any, bool]:
@@ -150,26 +138,18 @@ def _parse_json(body: bytes) -> tuple[Any, bool]:
         PageError: If the body is not JSON.
     """
     try:
-        return _decode(body), True
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        # Fast, but it refuses NaN, Infinity and lone surrogates, which records.py can replace.
-        pass
+        try:
+            return _decode(body), True
+        except ValueError:  # fast, but it refuses NaN, Infinity and lone surrogates, which records.py can replace
+            return json.loads(body, parse_float=Decimal), False
     except (ArithmeticError, RecursionError) as error:
         raise PageError(f"the answer is not JSON ({type(error).__name__})") from None
-    try:
-        return json.loads(body, parse_float=Decimal), False
-    except (ArithmeticError, RecursionError, ValueError) as error:
+    except ValueError as error:
         raise PageError(f"the answer is not JSON ({error})") from None
 
 
 def _count(pagination: Mapping[str, Any], name: str) -> int:
-    value = pagination.get(name)
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= len(str(MAX_COUNT)):
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_COUNT:
-        raise PageError(f"field 'pagination.{name}' is not an integer of 0 or more")
-    return value
-
-
-def _kind(answer: Any) -> str:
-    return "an array" if isinstance(answer, list) else f"a {type(answer).__name__}"
+    try:
+        return msgspec.convert(pagination.get(name), _Count, strict=False)  # a count may be text
+    except msgspec.ValidationError:
+        raise PageError(f"field 'pagination.{name}' is not an integer of 0 or more") from None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
@@ -35,29 +35,23 @@ class Prefetch(Generic[WantedT, PageT]):
     def __init__(self, fetch: Callable[[WantedT], PageT], workers: int) -> None:
         self._fetch = fetch
         self._workers = workers
-        self._most_ahead = self._ahead = float(workers * AHEAD_PER_WORKER)
+        self._ahead = float(workers * AHEAD_PER_WORKER)
         self._futures: dict[WantedT, Future[PageT]] = {}
-        self._queue: SimpleQueue[tuple[Future[PageT], WantedT] | None] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
-        self._failure: Exception | None = None
+        self._failures: list[Exception] = []  # why what was submitted since the last discard is not fetched any more
+        self._queue: SimpleQueue[tuple[WantedT, Future[PageT], list[Exception]] | None] = SimpleQueue()
+        for _ in range(workers):
+            threading.Thread(target=self._work, daemon=True).start()
 
     def get(self, wanted: WantedT, upcoming: Iterable[WantedT] = ()) -> PageT:
         """Return a page, and let the pages that are wanted after it be fetched meanwhile.
 
         Raises:
-            Exception: What fetching the page raised. All that was prefetched is discarded then.
+            Exception: What fetching the page raised. No page is fetched then until the next discard.
         """
-        self._submit(wanted)
-        for each in islice(upcoming, int(self._ahead) - 1):
+        for each in chain([wanted], islice(upcoming, int(self._ahead) - 1)):
             self._submit(each)
-        self._ahead = min(self._ahead + _MORE_AHEAD_PER_PAGE, self._most_ahead)
-        try:
-            return self._futures[wanted].result()
-        except Exception:
-            self.discard()
-            raise
-        finally:
-            self._futures.pop(wanted, None)
+        self._ahead = min(self._ahead + _MORE_AHEAD_PER_PAGE, self._workers * AHEAD_PER_WORKER)
+        return self._futures.pop(wanted).result()
 
     def peek(self, wanted: Sequence[WantedT]) -> list[PageT]:
         """Return pages, also to the next who gets them.
@@ -73,39 +67,30 @@ class Prefetch(Generic[WantedT, PageT]):
         """Forget what was fetched ahead, and if there was any, fetch less ahead for a while."""
         if self._futures:
             self._ahead = max(1.0, self._ahead * _LESS_AHEAD)
-        for future in self._futures.values():
-            future.cancel()
         self._futures.clear()
-        self._failure = None
+        self._failures.append(CancelledError())
+        self._failures = []
 
     def close(self) -> None:
         """Let the threads end; what is being fetched is not waited for."""
         self.discard()
-        for _ in self._threads:
+        for _ in range(self._workers):
             self._queue.put(None)
 
     def _submit(self, wanted: WantedT) -> None:
-        if wanted in self._futures:
-            return
-        self._futures[wanted] = Future()
-        self._queue.put((self._futures[wanted], wanted))
-        if len(self._threads) < self._workers:
-            self._threads.append(threading.Thread(target=self._work, daemon=True))
-            self._threads[-1].start()
+        if wanted not in self._futures:
+            self._futures[wanted] = Future()
+            self._queue.put((wanted, self._futures[wanted], self._failures))
 
     def _work(self) -> None:
-        while task := self._queue.get():
-            future, wanted = task
-            if not future.set_running_or_notify_cancel():
-                continue
-            if self._failure:  # nothing more is of use, and a revoked key is not to be sent again
-                future.set_exception(self._failure)
+        for wanted, future, failures in iter(self._queue.get, None):
+            if failures:  # nothing more is of use, and a revoked key is not to be sent again
+                future.set_exception(failures[0])
                 continue
             try:
                 future.set_result(self._fetch(wanted))
             except Exception as error:  # noqa: BLE001 - raised again by `get`
-                if self._futures.get(wanted) is future:  # else it was discarded
-                    self._failure = error
+                failures.append(error)
                 future.set_exception(error)
 
 

@@ -8,8 +8,7 @@ are requested again. Knows neither Singer nor HTTP: pages come from a `Source`.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -17,27 +16,22 @@ import msgspec
 from tap_trackly.pagination import Page, Record
 
 MAX_PASSES = 3
-# After this many requests per announced page, and some more for short listings, gaps are no longer repaired:
-# the read goes on to the end, unverified.
-REPAIRING_REQUESTS_PER_PAGE = 2
-SPARE_REQUESTS = 40
+# After as many returns to an earlier page as there are pages, and some more for short listings, gaps are no
+# longer repaired: the read goes on to the end, unverified.
+SPARE_RETURNS = 20
 # A listing may grow, and its count may be capped, but one without an end must not be read for ever.
 MAX_UNANNOUNCED_PAGES = 1000
 MAX_DEPTH = 100  # levels of nesting that any target can store
 
-_encoder = msgspec.json.Encoder(decimal_format="number")
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class RecordError(ValueError):
     """A record cannot be read; the message names listing, page and position."""
 
 
-class _PassFailed(Exception):  # noqa: N818 - not an error: the listings are read again
+class _PassFailed(Exception):  # noqa: N818 - not an error: the listings are read again, if they may be
     """Records may have been missed in this pass."""
-
-
-class _EndlessListing(Exception):  # noqa: N818 - not an error: the read ends unverified
-    """A listing has no end."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +99,7 @@ class VerifiedRead:
     """
 
     def __init__(
-        self,
-        listings: Sequence[Listing],
-        source: Source,
-        get_key: Callable[[Record], Any],
-        remembered_pages: int,
+        self, listings: Sequence[Listing], source: Source, get_key: Callable[[Record], Any], remembered_pages: int
     ) -> None:
         self.passes = 0
         self.pages = 0
@@ -121,12 +111,13 @@ class VerifiedRead:
         self._remembered_pages = remembered_pages
         self._reads = [_ListingRead(listing) for listing in listings]
         self._is_stable = all(listing.has_stable_order for listing in listings)
-        self._memory = _Memory()
+        # The latest state of each record, by key: of recent records, older ones and the first. For a stable
+        # order others are forgotten; for an unknown one all are recent.
+        self._memory: tuple[dict[int, int], ...] = ({}, {}, {})
         self._keys: set[int] = set()  # of this pass, for an unknown order
         self._trace: list[int] = []  # what each page of this pass held, for an unknown order
-        self._needs_same_trace = False
         self._has_gap = False
-        self._requests = 0
+        self._returns = 0  # to an earlier page, in all passes
 
     @property
     def announced(self) -> int:
@@ -139,69 +130,67 @@ class VerifiedRead:
         Raises:
             RecordError: If a record has no valid key or is nested too deeply.
         """
-        try:
-            while self.passes < MAX_PASSES and not (self.is_verified or self._has_gap):
-                yield from self._read_pass()
-        except _EndlessListing:
-            return
+        while self.passes < MAX_PASSES and not (self.is_verified or self._has_gap):
+            yield from self._read_pass()
 
     def _read_pass(self) -> Iterator[PageNews]:
         earlier_trace = self._trace
         self.passes += 1
         self.duplicates, self._keys, self._trace = [], set(), []
-        self._needs_same_trace = False
         if self._is_stable:
-            self._memory, self.records = _Memory(), 0
-        for read in self._reads:
-            read.announced_pages = 0
+            self._memory, self.records = ({}, {}, {}), 0
+        self._reads = [_ListingRead(read.listing, read.announced) for read in self._reads]
+        unfinished = [(read, 1) for read in self._reads]
         try:
-            for read in self._reads:
-                yield from self._read_listing(read, start=1)
-            if not self._has_gap:
-                yield from self._closing_check()
-            is_same = not self._needs_same_trace or self._trace == earlier_trace
-            self.is_verified = is_same and not self._has_gap
+            while unfinished:
+                for read, start in unfinished:
+                    yield from self._read_listing(read, start)
+                unfinished = [] if self._has_gap else (yield from self._closing_check())
+            # A second pass that finds the same shows that no record moved.
+            must_repeat = self.duplicates or any(read.last.end > read.last.total for read in self._reads)
+            self.is_verified = not self._has_gap and (not must_repeat or self._trace == earlier_trace)
         except _PassFailed:
             self._source.discard_prefetched()
 
     def _read_listing(self, read: _ListingRead, start: int) -> Iterator[PageNews]:
-        while start:
-            start = yield from self._read_pages(read, start)
-        if read.is_cut_short:
+        """Read a listing from a page on; where records may lie between two pages, go back or start over."""
+        pages = self._source.pages(read.listing, start)
+        while page := next(pages, None):
+            identities = self._identify(read, page)
+            keys = {key for key, _ in identities}
+            self._check_progress(read, page, keys)
+            if not self._is_continuous(read, page, keys):
+                if self._may_go_back(read, page):
+                    self._returns += 1
+                    self._source.discard_prefetched()
+                    pages = self._source.pages(read.listing, page.number - 1)
+                    continue
+                self._start_over()
+            first = keys if page.number == 1 else read.edges[1]
+            last = {page.number + 1: set()} if page.is_full else {page.number: keys}
+            read.last, read.edges = page, {1: first, **last}
+            if not self._is_stable:
+                self._trace_page(page, identities)
+            self.pages += 1
+            yield self._news(page, identities)
+        if read.last.end < read.last.total:
             self._start_over()
 
-    def _read_pages(self, read: _ListingRead, start: int) -> Generator[PageNews, None, int]:
-        """Read a listing from a page on.
+    def _check_progress(self, read: _ListingRead, page: Page, keys: set[int]) -> None:
+        """Fail a pass that would go on for ever, or would take an API that ignores the page number for duplicates."""
+        if page.number > read.announced_pages + MAX_UNANNOUNCED_PAGES:
+            self._has_gap = True
+            raise _PassFailed
+        if page.number > 1 and page.count > 1 and keys == read.edges[1]:
+            raise _PassFailed
 
-        Returns:
-            The page to go back to, because records may lie between two pages; 0 at the end of the listing.
-        """
-        with closing(self._source.pages(read.listing, start)) as pages:
-            for page in pages:
-                identities = self._identify(read, page)
-                if page.number > 1 and page.count > 1 and read.has_first_page(identities):
-                    raise _PassFailed  # what looks like duplicates is an API that ignores the page number
-                if not self._is_continuous(read, page, identities):
-                    read.announced = page.total
-                    if self._may_go_back(read, page):
-                        read.total = None
-                        self._source.discard_prefetched()
-                        return page.number - 1
-                    self._start_over()
-                if not self._is_stable:
-                    self._trace_page(page, identities)
-                read.add(page, identities)
-                self.pages += 1
-                yield self._news(page, identities)
-        return 0
-
-    def _is_continuous(self, read: _ListingRead, page: Page, identities: _Identities) -> bool:
-        if page.number == 1 or page.total == read.total:
+    def _is_continuous(self, read: _ListingRead, page: Page, keys: set[int]) -> bool:
+        if page.number == 1 or (page.number == read.last.number + 1 and page.total == read.last.total):
             return True
-        return self._is_stable and any(key in self._memory for key, _ in identities)
+        return self._is_stable and any(key in known for known in self._memory for key in keys)
 
     def _may_go_back(self, read: _ListingRead, page: Page) -> bool:
-        return self._is_stable and self._may_repair and read.last_number - page.number < self._remembered_pages
+        return self._is_stable and self._may_repair and read.last.number - page.number < self._remembered_pages
 
     def _start_over(self) -> None:
         """Begin a new pass if there may be one; else the read goes on to the end, unverified."""
@@ -211,43 +200,35 @@ class VerifiedRead:
 
     @property
     def _may_repair(self) -> bool:
-        return self._requests <= REPAIRING_REQUESTS_PER_PAGE * self._most_pages + SPARE_REQUESTS
-
-    @property
-    def _most_pages(self) -> int:
-        return sum(read.most_pages for read in self._reads)
+        return self._returns < sum(read.announced_pages for read in self._reads) + SPARE_RETURNS
 
     def _trace_page(self, page: Page, identities: _Identities) -> None:
-        """Note duplicates and records beyond the count: a second pass that finds the same shows that none moved."""
         self._trace.append(hash((page.number, page.total, *(key for key, _ in identities))))
         for (key, _), record in zip(identities, page.records, strict=True):
             if key in self._keys:
                 self.duplicates.append(self._get_key(record))
             self._keys.add(key)
-        if self.duplicates or page.end > page.total:
-            self._needs_same_trace = True
 
-    def _closing_check(self) -> Iterator[PageNews]:
-        """Request the edges of each listing again; read on where a listing goes on after its last page."""
-        unfinished = self._reads
-        while unfinished:
-            wanted = [(read, number) for read in self._reads for number in read.edges]
-            pages = self._source.request([(read.listing, number) for read, number in wanted])
-            unfinished = []
-            has_changed = False
-            for (read, number), page in zip(wanted, pages, strict=True):
-                identities = self._identify(read, page)
-                is_known = self._is_stable and not page.is_full and all(key in self._memory for key, _ in identities)
-                if number > read.last_number and page.records and not is_known:
-                    unfinished.append(read)
-                    continue
-                yield self._news(page, identities)
-                if not self._is_stable and not read.agrees(page, identities):
-                    read.announced, has_changed = page.total, True
-            if has_changed:
-                raise _PassFailed
-            for read in unfinished:
-                yield from self._read_listing(read, start=read.last_number + 1)
+    def _closing_check(self) -> Generator[PageNews, None, list[tuple[_ListingRead, int]]]:
+        """Request the edges of each listing again.
+
+        Returns:
+            The listings that go on after their last page, and where.
+        """
+        wanted = [(read, number) for read in self._reads for number in read.edges]
+        pages = self._source.request([(read.listing, number) for read, number in wanted])
+        unfinished = []
+        has_changed = False
+        for (read, number), page in zip(wanted, pages, strict=True):
+            identities = self._identify(read, page)
+            if number > read.last.number and page.records:
+                unfinished.append((read, number))
+                continue
+            yield self._news(page, identities)
+            has_changed |= page.total != read.last.total or {key for key, _ in identities} != read.edges[number]
+        if has_changed and not self._is_stable:
+            raise _PassFailed
+        return unfinished
 
     def _identify(self, read: _ListingRead, page: Page) -> _Identities:
         """Return a number for the key of each record and one for its state.
@@ -255,7 +236,8 @@ class VerifiedRead:
         Raises:
             RecordError: If a record has no valid key or is nested too deeply.
         """
-        self._count_request(read, page)
+        read.announced = page.total
+        read.announced_pages = read.announced_pages or page.last_number
         identities = []
         for position, record in enumerate(page.records, start=1):
             try:
@@ -264,23 +246,18 @@ class VerifiedRead:
                 raise RecordError(f"{read.listing}, page {page.number}, record {position}: {error}") from None
         return identities
 
-    def _count_request(self, read: _ListingRead, page: Page) -> None:
-        self._requests += 1
-        read.announced_pages = read.announced_pages or page.last_number
-        read.most_pages = max(read.most_pages, read.announced_pages, page.number)
-        if page.number > read.announced_pages + MAX_UNANNOUNCED_PAGES:
-            raise _EndlessListing
-
     def _news(self, page: Page, identities: _Identities) -> PageNews:
         news = PageNews(page, [], [])
+        recent, older, first = self._memory
         for (key, digest), record in zip(identities, page.records, strict=True):
-            before = self._memory.replace(key, digest)
+            before = recent.get(key, older.get(key, first.get(key)))
+            recent[key] = digest
             if before is None:
                 news.new.append(record)
             elif before != digest:
                 news.changed.append(record)
-        if self._is_stable:
-            self._memory.forget_old(self._remembered_pages * page.per_page)
+        if self._is_stable and len(recent) > self._remembered_pages * page.per_page:
+            self._memory = ({}, recent, first or recent)
         self.records += len(news.new)
         return news
 
@@ -288,69 +265,23 @@ class VerifiedRead:
 _Identities = list[tuple[int, int]]
 
 
+@dataclass(eq=False)
 class _ListingRead:
-    """What is known of a listing in this pass: its count, and the keys on its first and last page."""
+    """What is known of a listing in this pass.
 
-    def __init__(self, listing: Listing) -> None:
-        self.listing = listing
-        self.total: int | None = None  # of the latest page; None where a gap was found
-        self.announced = 0
-        self.announced_pages = 0  # by the first answer
-        self.most_pages = 1  # that were announced or read
-        self.last_number = 1
-        self.is_cut_short = False
-        self._first: set[int] = set()
-        self._last: set[int] = set()
-        self._last_is_full = False
+    Attributes:
+        listing: The listing.
+        announced: How many records it has, by the latest answer.
+        announced_pages: How many pages it has, by the first answer.
+        last: The last page that was read.
+        edges: The keys on its first page and on its last, or none on the page after a full one, by page number.
+    """
 
-    def add(self, page: Page, identities: _Identities) -> None:
-        """Add the next page."""
-        keys = {key for key, _ in identities}
-        if page.number == 1:
-            self._first = keys
-        self.total = self.announced = page.total
-        self.last_number, self._last, self._last_is_full = page.number, keys, page.is_full
-        self.is_cut_short = page.end < page.total
-
-    @property
-    def edges(self) -> list[int]:
-        """The numbers of the first page and of the last, or of the page after a full one, which must be empty."""
-        return sorted({1, self.last_number + self._last_is_full})
-
-    def has_first_page(self, identities: _Identities) -> bool:
-        """Whether these are the records of the first page."""
-        return {key for key, _ in identities} == self._first
-
-    def agrees(self, page: Page, identities: _Identities) -> bool:
-        """Whether a page that was requested again has the records that it had."""
-        was = {1: self._first, self.last_number: self._last}.get(page.number, set())
-        return page.total == self.total and {key for key, _ in identities} == was
-
-
-class _Memory:
-    """The latest state of each record, or of the most recent records."""
-
-    def __init__(self) -> None:
-        self._recent: dict[int, int] = {}
-        self._older: dict[int, int] = {}
-        self._first: dict[int, int] = {}
-
-    def __contains__(self, key: int) -> bool:
-        return key in self._recent or key in self._older or key in self._first
-
-    def replace(self, key: int, digest: int) -> int | None:
-        """Remember the state of a record and return the one before."""
-        before = self._recent.get(key)
-        if before is None:
-            before = self._older.get(key, self._first.get(key))
-        self._recent[key] = digest
-        return before
-
-    def forget_old(self, limit: int) -> None:
-        """Forget all but the first records and the most recent, at least this many of each."""
-        if len(self._recent) > limit:
-            self._first = self._first or self._recent
-            self._older, self._recent = self._recent, {}
+    listing: Listing
+    announced: int = 0
+    announced_pages: int = 0
+    last: Page = field(init=False)
+    edges: dict[int, set[int]] = field(init=False)
 
 
 def _digest(record: Record) -> int:
@@ -360,7 +291,7 @@ def _digest(record: Record) -> int:
         ValueError: If the record is nested too deeply.
     """
     try:
-        text = _encoder.encode(record)
+        text = _encode(record)
     except UnicodeEncodeError:  # a lone surrogate
         text = repr(record).encode("utf-8", "surrogatepass")
     except RecursionError:

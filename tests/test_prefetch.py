@@ -96,6 +96,7 @@ def test_an_error_is_raised_in_its_place_and_ends_the_work(workers: int) -> None
         with pytest.raises(ValueError, match=r"^page 3$"):
             prefetch.get(3, range(4, 1001))
         assert len(fetched) < 3 + AHEAD_PER_WORKER * workers
+        prefetch.discard()
         assert prefetch.get(4) == 4
 
 
