@@ -237,7 +237,7 @@ def test_csv_default_streams(trackly: FakeTrackly, meltano: Meltano, tmp_path: P
 
 
 @pytest.mark.parametrize("target", ["target-postgres", "target-csv", "target-jsonl"])
-def test_any_selection_lands_in_each_target(
+def test_selection_in_each_target(
     target: str, trackly: FakeTrackly, database: psycopg.Connection, meltano: Meltano, tmp_path: Path
 ) -> None:
     left_out = {"offers": "metadata", "audiences": "filter", "creatives": "offers", "schedules": "blasts"}

@@ -19,7 +19,7 @@ def changes(project: Project, command: str) -> list[str]:
     return [line for line in ndiff(before, project.file.read_text().splitlines()) if line[0] in "-+"]
 
 
-def test_meltano_changes_only_its_own_lines(tmp_path: Path) -> None:
+def test_meltano_keeps_other_lines(tmp_path: Path) -> None:
     project = Project(tmp_path, {})
     assert changes(project, "meltano select tap-trackly --exclude offers metadata") == ["+     - '!offers.metadata'"]
     assert changes(project, "meltano config set tap-trackly page_size 50") == ["+     config:", "+       page_size: 50"]

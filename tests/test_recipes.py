@@ -130,7 +130,7 @@ class RestlessAccount(Account):
 
 
 @pytest.mark.parametrize("account", [RestlessAccount(offers=3)])
-def test_incomplete_runs_are_told(project: Project, database: psycopg.Connection) -> None:
+def test_incomplete_run(project: Project, database: psycopg.Connection) -> None:
     page = "docs/monitoring.md"
     (fail_if_incomplete,) = shown(page, "sh")
     log = project.run(fail_if_incomplete, status=1)
@@ -146,7 +146,7 @@ def test_incomplete_runs_are_told(project: Project, database: psycopg.Connection
     assert rows(database, "SELECT count(*) >= 3 FROM trackly.offers") == [(True,)]
 
 
-def test_a_key_is_checked(project: Project) -> None:
+def test_api_key_check(project: Project) -> None:
     (check,) = shown("docs/troubleshooting.md", "sh")
     log = project.run(check)
     assert "Plugin configuration is valid" in log

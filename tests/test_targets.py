@@ -119,7 +119,7 @@ def load(name: str, messages: str, settings: Mapping[str, Any], folder: Path) ->
     assert finished.returncode == 0, finished.stderr
 
 
-def test_postgres_holds_what_it_would_hold_with_the_defaults(messages: list[str], server: str, tmp_path: Path) -> None:
+def test_postgres_same_rows_as_with_defaults(messages: list[str], server: str, tmp_path: Path) -> None:
     tables = []
     for schema, settings in {"configured": LOADERS["target-postgres"]["config"], "defaults": {}}.items():
         for turn in messages:
@@ -153,7 +153,7 @@ def key(record: Record) -> str:
     return f"{record.get('id')} {record.get('list_id')} {record.get('phone_number')}"
 
 
-def test_csv_holds_what_it_would_hold_with_the_defaults(messages: list[str], tmp_path: Path) -> None:
+def test_csv_same_rows_as_with_defaults(messages: list[str], tmp_path: Path) -> None:
     configured = LOADERS["target-csv"]["config"]
     defaults = {name: value for name, value in configured.items() if name not in SAME_AS_DEFAULT}
     files = []
