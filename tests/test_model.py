@@ -254,7 +254,7 @@ def test_offers(history: History) -> None:
 
 @checked
 @given(history=histories(OFFER_CHANGES, BOTH_STATUSES), seed=st.integers(0, 99))
-def test_offers_with_answers_in_any_order(history: History, seed: int) -> None:
+def test_offers_with_responses_in_any_order(history: History, seed: int) -> None:
     Simulation(SimulatedAccount(), [DEFAULT, ARCHIVED], workers=8, seed=seed).check(history)
 
 
@@ -269,7 +269,7 @@ def test_offers_with_duplicates_or_a_capped_count(history: History, workers: int
 
 @checked
 @given(history=histories(OFFER_CHANGES, BOTH_STATUSES, per_page=st.sampled_from([3, None]), cut=CUTS))
-def test_offers_of_which_an_answer_is_cut_short(history: History) -> None:
+def test_offers_with_truncated_response(history: History) -> None:
     Simulation(SimulatedAccount(), [DEFAULT, ARCHIVED]).check(history)
 
 
@@ -293,11 +293,11 @@ def test_signups_with_a_capped_count(history: History) -> None:
 
 @checked
 @given(history=histories([*UPDATES, "create"]), seed=st.integers(0, 99))
-def test_signups_with_answers_in_any_order(history: History, seed: int) -> None:
+def test_signups_with_responses_in_any_order(history: History, seed: int) -> None:
     Simulation(SimulatedAccount(), [CONTACTS], workers=8, seed=seed).check(history)
 
 
 @checked
 @given(history=histories([*UPDATES, "delete"]), seed=st.integers(0, 99))
-def test_removals_with_answers_in_any_order(history: History, seed: int) -> None:
+def test_removals_with_responses_in_any_order(history: History, seed: int) -> None:
     Simulation(SimulatedAccount(), [CONTACTS], workers=8, seed=seed).check(history)

@@ -73,7 +73,7 @@ def test_http_proxy(trackly: FakeTrackly, user: str) -> None:
     assert USER not in run.log
 
 
-def test_key_in_clear_to_a_proxy(trackly: FakeTrackly) -> None:
+def test_unencrypted_key_to_proxy(trackly: FakeTrackly) -> None:
     proxy = f"http://127.0.0.1:{trackly.server_port}"
     (line,) = trackly.sync(variables={"NO_PROXY": "", "HTTP_PROXY": proxy}).lines("WARNING")
     assert "http, not https" in line
@@ -121,7 +121,7 @@ def test_https_proxy(secure: FakeTrackly, trusting: dict[str, str], proxy: str) 
 
 
 @pytest.mark.parametrize("user", ["", "user:wr0ng"], ids=["without user", "wrong password"])
-def test_https_proxy_that_refuses(secure: FakeTrackly, trusting: dict[str, str], proxy: str, user: str) -> None:
+def test_https_proxy_authentication_fails(secure: FakeTrackly, trusting: dict[str, str], proxy: str, user: str) -> None:
     run = through(proxy, user, secure, trusting)
     run.assert_failed("https://trackly.invalid", "407")
     assert "wr0ng" not in run.log
@@ -143,7 +143,7 @@ def test_connections_are_kept_alive(trackly: FakeTrackly) -> None:
 
 
 @pytest.mark.parametrize("fault", [close, reset])
-def test_connection_that_was_closed_while_idle(trackly: FakeTrackly, fault: Fault) -> None:
+def test_closed_keep_alive_connection(trackly: FakeTrackly, fault: Fault) -> None:
     trackly.inject(fault, page=3)
     run = trackly.sync(page_size=10, concurrency=1)
     assert run.ids == sorted(trackly.account.offers)
@@ -172,17 +172,17 @@ def assert_given_up(trackly: FakeTrackly, fault: Fault, **variables: str) -> Non
 
 
 @pytest.mark.parametrize("name", SLOW)
-def test_answer_that_does_not_end(trackly: FakeTrackly, name: str) -> None:
+def test_endless_response(trackly: FakeTrackly, name: str) -> None:
     assert_given_up(trackly, SLOW[name])
 
 
 @pytest.mark.parametrize("name", ["silence", "in the headers", "in the body"])
-def test_answer_that_does_not_end_over_tls(secure: FakeTrackly, trusting: dict[str, str], name: str) -> None:
+def test_endless_response_over_tls(secure: FakeTrackly, trusting: dict[str, str], name: str) -> None:
     assert_given_up(secure, SLOW[name], **trusting)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_server_that_says_nothing(scheme: str) -> None:
+def test_silent_server(scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"{scheme}://127.0.0.1:{server.getsockname()[1]}"
         run = run_tap({"api_key": KEY, "api_url": url, "request_timeout": 1, "max_retries": 0})

@@ -45,14 +45,14 @@ def test_signal(trackly: FakeTrackly, number: signal.Signals, status: int, fault
     assert run.bookmark == BOOKMARK
 
 
-def test_signal_while_the_target_is_slow(trackly: FakeTrackly) -> None:
+def test_signal_with_slow_target(trackly: FakeTrackly) -> None:
     trackly.put(*({"id": f"{number:03}", "name": "x" * 9000} for number in range(250)))
     run = stopped(trackly, signal.SIGTERM, slow_target=1)
     assert run.status == 143
     assert 0 < len(run.records) < 250
 
 
-def test_signal_while_nobody_reads_the_log(trackly: FakeTrackly) -> None:
+def test_signal_with_blocked_log(trackly: FakeTrackly) -> None:
     trackly.put(*({"id": f"{number:04}"} for number in range(2000)))
     variables = {"TAP_TRACKLY_LOGLEVEL": "DEBUG"}
     with started(trackly.config(page_size=1), variables=variables, stdout=subprocess.DEVNULL) as process:

@@ -89,7 +89,7 @@ def test_offer_statuses(trackly: FakeTrackly, statuses: list[str], ids: str) -> 
 
 
 @pytest.mark.parametrize("key", [[], ["advertiser_id"]])
-def test_catalog_with_another_key(trackly: FakeTrackly, key: list[str]) -> None:
+def test_catalog_with_other_key_properties(trackly: FakeTrackly, key: list[str]) -> None:
     catalog = offers_catalog()
     catalog["streams"][0]["key_properties"] = key
     run = trackly.sync(catalog=catalog)
@@ -155,12 +155,12 @@ def first_page_again(*, echo: bool) -> Fault:
     return send
 
 
-def test_api_that_ignores_the_page(trackly: FakeTrackly) -> None:
+def test_ignored_page_number(trackly: FakeTrackly) -> None:
     trackly.inject(first_page_again(echo=False), times=inf)
     trackly.run(page_size=10).assert_failed("pagination.page", "page=")
 
 
-def test_api_that_repeats_the_first_page(trackly: FakeTrackly) -> None:
+def test_repeated_first_page(trackly: FakeTrackly) -> None:
     trackly.inject(first_page_again(echo=True), times=inf)
     run = trackly.sync(page_size=10, state=offers_state())
     assert run.bookmark == BOOKMARK

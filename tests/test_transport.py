@@ -160,7 +160,7 @@ CHUNKED = HEADERS + b"Transfer-Encoding: chunked\r\n\r\n"
     ],
     ids=["silence", "status", "header", "headers", "body", "no length", "chunks", "chunk size", "trailers"],
 )
-def test_a_dripping_answer_times_out(
+def test_slow_response_times_out(
     session: requests.Session, tls: ssl.SSLContext | None, first: bytes, drop: bytes, last: bytes
 ) -> None:
     def drip(connection: socket.socket, _: int) -> None:
@@ -180,7 +180,7 @@ def test_a_dripping_answer_times_out(
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_a_small_answer_that_becomes_huge_is_refused(session: requests.Session, encoding: str) -> None:
+def test_decompression_bomb(session: requests.Session, encoding: str) -> None:
     packer = zlib.compressobj(1, wbits=31 if encoding == "gzip" else 15)
     zeros = bytes(1 << 20)
     body = b"".join([*(packer.compress(zeros) for _ in range(4 * MAX_BODY >> 20)), packer.flush()])
@@ -196,7 +196,7 @@ def test_a_small_answer_that_becomes_huge_is_refused(session: requests.Session, 
     assert "page_size" in connection_advice(failure.value)
 
 
-def test_an_endless_answer_is_refused(session: requests.Session) -> None:
+def test_endless_response(session: requests.Session) -> None:
     sent = 0
 
     def endless(connection: socket.socket, _: int) -> None:
@@ -214,7 +214,7 @@ def test_an_endless_answer_is_refused(session: requests.Session) -> None:
     assert sent < 1.5 * MAX_BODY
 
 
-def test_an_answer_of_the_maximal_size_is_read(session: requests.Session) -> None:
+def test_maximum_response_size(session: requests.Session) -> None:
     with serving(always(HEADERS + f"Content-Length: {MAX_BODY}\r\n\r\n".encode() + bytes(MAX_BODY))) as server:
         assert len(session.get(server.url, timeout=60).content) == MAX_BODY
 
@@ -232,7 +232,7 @@ GZIPPED_BODY = GZIPPED.compress(b"{}") + GZIPPED.flush()
     ],
     ids=["length", "chunked", "gzip"],
 )
-def test_a_connection_is_kept_open(session: requests.Session, tls: ssl.SSLContext | None, answer: bytes) -> None:
+def test_keep_alive(session: requests.Session, tls: ssl.SSLContext | None, answer: bytes) -> None:
     with serving(always(answer), tls) as server:
         for _ in range(3):
             assert session.get(server.url, timeout=60).json() == {}
@@ -241,7 +241,7 @@ def test_a_connection_is_kept_open(session: requests.Session, tls: ssl.SSLContex
 
 @pytest.mark.parametrize("is_reset", [False, True], ids=["closed", "reset"])
 @pytest.mark.parametrize("is_late", [False, True], ids=["between requests", "when a request arrives"])
-def test_a_kept_connection_that_the_server_ends_is_reopened(
+def test_closed_keep_alive_connection_is_reopened(
     session: requests.Session, tls: ssl.SSLContext | None, *, is_reset: bool, is_late: bool
 ) -> None:
     received = threading.Semaphore(0)  # a reset would take back what the client has not received
@@ -266,7 +266,7 @@ def test_a_kept_connection_that_the_server_ends_is_reopened(
 
 
 @pytest.mark.parametrize("is_reset", [False, True], ids=["closed", "reset"])
-def test_a_fresh_connection_that_the_server_ends_is_an_error(session: requests.Session, *, is_reset: bool) -> None:
+def test_closed_new_connection(session: requests.Session, *, is_reset: bool) -> None:
     def refuse(connection: socket.socket, _: int) -> None:
         took_request(connection)
         if is_reset:
@@ -290,7 +290,7 @@ def test_a_fresh_connection_that_the_server_ends_is_an_error(session: requests.S
     ],
     ids=["length", "in a chunk", "between chunks", "corrupt gzip"],
 )
-def test_an_answer_that_is_cut_or_corrupt_is_an_error(session: requests.Session, answer: bytes) -> None:
+def test_truncated_or_corrupt_response(session: requests.Session, answer: bytes) -> None:
     def cut(connection: socket.socket, _: int) -> None:
         took_request(connection)
         connection.sendall(answer)
@@ -302,7 +302,7 @@ def test_an_answer_that_is_cut_or_corrupt_is_an_error(session: requests.Session,
     assert connection_advice(failure.value) == ""
 
 
-def test_a_certificate_of_an_unknown_authority_is_refused(context: ssl.SSLContext, session: requests.Session) -> None:
+def test_untrusted_certificate(context: ssl.SSLContext, session: requests.Session) -> None:
     session.verify = True
     with serving(always(OK), context) as server, pytest.raises(requests.exceptions.SSLError) as failure:
         session.get(server.url, timeout=60)
