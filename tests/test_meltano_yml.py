@@ -1,4 +1,4 @@
-"""Meltano changes only its own lines of meltano.yml."""
+"""Meltano commands change no other lines of meltano.yml."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.source
 
 
 def changes(project: Project, command: str) -> list[str]:
-    """Run a command; return the lines of meltano.yml that went and came."""
+    """Run a command, and return the lines of meltano.yml that it removed and added."""
     before = project.file.read_text().splitlines()
     project.run(command)
     return [line for line in ndiff(before, project.file.read_text().splitlines()) if line[0] in "-+"]

@@ -1,4 +1,4 @@
-"""What is published: the source distribution and the definition for Meltano Hub."""
+"""Publishing: the source distribution, the Meltano Hub definition and the workflows."""
 
 from __future__ import annotations
 

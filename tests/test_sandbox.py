@@ -1,4 +1,4 @@
-"""The sandbox answers as the vendor's pages say; on `GET /v2/offers` word for word."""
+"""The sandbox responds as the vendor documents; for `GET /v2/offers` exactly as in the example."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FILTERS = [
 
 
 class Client:
-    """Asks the sandbox as curl would."""
+    """A client of the sandbox."""
 
     def __init__(self, url: str) -> None:
         self.url = url
