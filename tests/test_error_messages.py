@@ -1,4 +1,4 @@
-"""What the log says of errors, and what it never shows."""
+"""Error messages, and what the log must not show."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_status_advice(status: int, words: str, advice: str) -> None:
 
 
 def chained(*errors: BaseException) -> Any:
-    """Return the last of some errors, each raised while the one before was handled."""
+    """Chain errors, as if each was raised while the previous one was handled; return the last."""
     before: BaseException | None = None
     for error in errors:
         error.__context__, before = before, error

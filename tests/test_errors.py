@@ -1,4 +1,4 @@
-"""Errors that the user must fix: the run fails at once, with one line that says what to do, and without the key."""
+"""Errors that the user must fix: the run fails at once, with one log line that says what to do without the key."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def state_of(age: timedelta, fingerprint: str | None = None) -> dict[str, Any]:
 )
 def test_full_resend_hours(age: timedelta, hours: float, reason: str) -> None:
     assert resend_reason(state_of(age), NOW, hours, "a:1") == reason
-    stored = json.loads(json.dumps("a:1"))  # equal, but not the same object, as from a file
+    stored = json.loads(json.dumps("a:1"))  # equal but not identical, as if read from a file
     assert resend_reason(state_of(age, stored), NOW, hours, "a:1") == reason
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.fake_trackly import FakeTrackly
 from tests.tap import offers_catalog, offers_state
 
-NEWEST = "2026-01-01T00:00:00+00:00"  # later than all times of the account
+NEWEST = "2026-01-01T00:00:00+00:00"  # later than any updated_at of the account
 
 
 def hours_ago(hours: float) -> str:

@@ -1,4 +1,4 @@
-"""Messages on standard output: the same as the SDK's, in whole lines, all of them with each STATE."""
+"""Messages on standard output: the same as from the SDK's writer, in whole lines, flushed with each STATE."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MESSAGES: list[Message] = [
 
 @contextmanager
 def standard_output(file: int) -> Iterator[None]:
-    """Let this process have another standard output."""
+    """Redirect the standard output of this process."""
     saved = os.dup(1)
     os.dup2(file, 1)
     try:
@@ -120,7 +120,7 @@ def test_dead_target() -> None:
         writer.write_message(STATE)
     os.close(pipe)
     assert not WRITING.locked()
-    writer.flush()  # what was not taken is not written again
+    writer.flush()  # a failed write is not repeated
 
 
 LEAVING = """

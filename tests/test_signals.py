@@ -1,4 +1,4 @@
-"""The end of a process by a signal."""
+"""Signals end the process, but not in the middle of a line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ sys.stdin.readline()
 
 @contextmanager
 def waiting(*wrapper: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a process that writes the halves of a line when it is told to."""
+    """Start a process that writes each half of a line after it has read a line."""
     pipe = subprocess.PIPE
     command = [*wrapper, sys.executable, "-c", WAITING]
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, encoding="utf-8", bufsize=1) as process:

@@ -1,4 +1,4 @@
-"""What an answer may take of time and memory, and connections that are kept open, against raw sockets."""
+"""Limits of the time and size of a response, and keep-alive connections, tested with raw sockets."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ Serve = Callable[[socket.socket, int], None]
 
 
 class Server:
-    """Answers on a port of 127.0.0.1 as it is told, each connection in a thread of its own.
+    """A server on 127.0.0.1 that handles each connection in a separate thread.
 
     Args:
-        serve: Gets each connection and its number, counted from 1; it is closed when the call ends.
-        tls: What TLS needs; None for plain HTTP.
+        serve: Called with each connection and its number, counted from 1; then the connection is closed.
+        tls: The TLS context; None for plain HTTP.
 
     Attributes:
-        connections: How many connections were made.
-        ended: How many calls of `serve` have ended, and their connections are closed.
+        connections: The number of connections.
+        ended: Counts the calls of `serve` that have ended and whose connection is closed.
     """
 
     def __init__(self, serve: Serve, tls: ssl.SSLContext | None = None) -> None:
@@ -72,7 +72,7 @@ class Server:
     def _handle(self, connection: socket.socket, number: int) -> None:
         with suppress(OSError):
             tls = self._tls.wrap_socket(connection, server_side=True) if self._tls else connection
-            self._sockets.append(tls)  # which has taken over the connection
+            self._sockets.append(tls)  # it now owns the connection
             with tls:
                 self._serve(tls, number)
         self.ended.release()
@@ -88,7 +88,7 @@ def serving(serve: Serve, tls: ssl.SSLContext | None = None) -> Iterator[Server]
 
 
 def took_request(connection: socket.socket) -> bool:
-    """Receive a request; False if the client has closed the connection."""
+    """Receive a request; return False if the client has closed the connection."""
     received = b""
     while not received.endswith(b"\r\n\r\n"):
         part = connection.recv(1 << 16)
@@ -99,7 +99,7 @@ def took_request(connection: socket.socket) -> bool:
 
 
 def always(answer: bytes) -> Serve:
-    """Answer each request."""
+    """Send the same response to each request."""
 
     def serve(connection: socket.socket, _: int) -> None:
         while took_request(connection):
@@ -109,7 +109,7 @@ def always(answer: bytes) -> Serve:
 
 
 def reset(connection: socket.socket) -> None:
-    """Let the connection end with a reset."""
+    """Make closing the connection reset it."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
@@ -244,7 +244,7 @@ def test_keep_alive(session: requests.Session, tls: ssl.SSLContext | None, answe
 def test_closed_keep_alive_connection_is_reopened(
     session: requests.Session, tls: ssl.SSLContext | None, *, is_reset: bool, is_late: bool
 ) -> None:
-    received = threading.Semaphore(0)  # a reset would take back what the client has not received
+    received = threading.Semaphore(0)  # a reset would discard what the client has not received
 
     def serve_once(connection: socket.socket, _: int) -> None:
         took_request(connection)
