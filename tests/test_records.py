@@ -1,4 +1,4 @@
-"""Whatever the API sends, a record is valid against its schema and every target can store it."""
+"""Whatever the API sends, converted records are valid against the schema and every target can store them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _is_utc_time(value: Any) -> bool:
     return not isinstance(value, str) or re.fullmatch(form, value) is not None
 
 
-# JSON as it stands in an answer, with what Python's encoders would not write.
+# JSON text as in a response, including some that Python's encoders never write.
 TEXTS = st.one_of(
     st.text(max_size=5).map(json.dumps),
     st.text(max_size=5).map(lambda text: json.dumps(text, ensure_ascii=False)).filter(lambda text: text.isprintable()),
@@ -79,7 +79,7 @@ JSON = st.recursive(TEXTS | NUMBERS | TIMES | OTHERS, lambda inner: _arrays(inne
 
 
 def _fitting(schema: Mapping[str, Any]) -> st.SearchStrategy[str]:
-    """Values of the type that the schema wants; whether they can be stored is another matter."""
+    """Return values of the type in the schema, which may still be impossible to store."""
     if schema.get("format") == "date-time":
         return TIMES
     if "items" in schema:
@@ -132,7 +132,7 @@ def _refuse(constant: str) -> None:
 
 
 def assert_storable(name: str, record: dict[str, Any]) -> None:
-    """A target can read the record, finds all fields, and can store all values."""
+    """Check that the record has all fields, and that a target can read and store all values."""
     text = serialize_jsonl(record).decode("utf-8")
     VALIDATORS[name].validate(json.loads(text, parse_constant=_refuse, parse_float=Decimal))
     assert record.keys() == SCHEMAS[name]["properties"].keys()
@@ -154,7 +154,7 @@ def test_any_record_becomes_valid(name: str, data: st.DataObject) -> None:
         try:
             key = get_key(record)
         except ValueError:
-            continue  # a key that is not valid fails the run
+            continue  # an invalid key fails the run
         assert key == tuple(converted[name] for name in KEYS[name])
         assert_storable(name, converted)
 
@@ -211,7 +211,7 @@ def test_nonconforming_page(fields: dict[str, str]) -> None:
 
 
 def converted(**fields: Any) -> Any:
-    """Return what is sent for the one field that is given, and what was wrong with it."""
+    """Return the converted value of one field, and the reason if it was replaced."""
     record, replaced, unknown = OFFERS.convert(fields)
     assert not unknown
     (name,) = fields

@@ -1,4 +1,4 @@
-"""What a user gets who passes settings, a state or a catalog that cannot work."""
+"""Validation of settings, state and catalog."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REPLICATION_KEYS = {"offers": "updated_at", "lists": None}
 
 
 def refused(**settings: Any) -> str:
-    """Return the words in which settings are refused, which do not show the key."""
+    """Check that settings are invalid and that the message hides the key; return the message."""
     with pytest.raises(SettingsError) as error:
         check({"api_key": SECRET, **settings}, SCHEMA)
     words = str(error.value)

@@ -1,4 +1,4 @@
-"""The streams beside the offers: each record once, with its values."""
+"""The streams other than offers: each record is emitted once, with its values."""
 
 from __future__ import annotations
 
