@@ -1,4 +1,4 @@
-"""Parsing pages, and moving from one to the next."""
+"""Parsing of pages, and the paginator."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tap_trackly.pagination import Page, PageError, TracklyPaginator, parse_page
 
 
 def answer(*records: Any, **pagination: Any) -> dict[str, Any]:
-    """Return an answer with one field 'offers', by default page 1 of 2."""
+    """Return the body of a response with offers, by default page 1 of 2."""
     return {
         "offers": list(records or [{"id": "a"}, {"id": "b"}]),
         "pagination": {"page": 1, "per_page": 2, "total": 3, "total_pages": 2, **pagination},

@@ -1,4 +1,4 @@
-"""Pages that are fetched ahead, and requests that are slowed down."""
+"""Prefetched pages, and the throttle of requests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _no_thread_is_left() -> Iterator[None]:
 
 
 def noting(taken: list[int], numbers: range) -> Iterator[int]:
-    """Yield numbers and note those that were taken."""
+    """Yield numbers, and record those that were taken."""
     for number in numbers:
         taken.append(number)
         yield number
@@ -128,7 +128,7 @@ def test_close_does_not_wait() -> None:
     with closing(Prefetch(fetch, 1)) as prefetch:
         prefetch.get(1, range(2, 100))
         assert begun.wait(60)
-    end.set()  # only now: close has returned
+    end.set()  # close has returned before the fetch ends
     assert fetched == [1, 2]
 
 
@@ -141,7 +141,7 @@ def test_discarded_pages_are_fetched_again() -> None:
 
     with closing(Prefetch(fetch, 1)) as prefetch:
         prefetch.get(1, [2, 3])
-        assert prefetch.get(3) == 1  # so that 2 has been fetched, too
+        assert prefetch.get(3) == 1  # so that page 2 has been fetched
         prefetch.discard()
         assert prefetch.get(2) == 2
 
@@ -165,7 +165,7 @@ def test_discard_reduces_look_ahead() -> None:
 
 
 def assert_limit(throttle: Throttle, limit: int) -> None:
-    """So many requests run at once, and another one only after one of them has ended."""
+    """Check that the maximum number of concurrent requests is the limit."""
     entered = threading.Event()
 
     def another() -> None:
@@ -183,7 +183,7 @@ def assert_limit(throttle: Throttle, limit: int) -> None:
 
 
 def rate_limited(throttle: Throttle, wave: int = 1) -> None:
-    """Let some requests, which run at the same time, meet the rate limit."""
+    """Let some concurrent requests exceed the rate limit."""
     with ExitStack() as stack:
         for started in [stack.enter_context(throttle.slot()) for _ in range(wave)]:
             throttle.slow_down(started)

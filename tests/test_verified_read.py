@@ -55,7 +55,7 @@ def numbers(account: SimulatedAccount) -> list[int]:
 
 
 def at(request: int, change: Callable[[], object]) -> Callable[[int], object]:
-    """Return a history in which one change comes before one answer."""
+    """Return a hook that makes one change before the response to one request."""
     return lambda number: number == request and change()
 
 
@@ -376,7 +376,7 @@ def test_other_contacts_are_forgotten() -> None:
 
     def change(number: int) -> None:
         if number == 2:
-            account.create()  # from here pages do not end where the memory does
+            account.create()  # from here on, the ends of pages and of the remembered records differ
         if number == 15:
             account.records.remove(moved)
             account.records.insert(250, moved)
@@ -396,7 +396,7 @@ def test_several_pages_of_signups() -> None:
 
 
 class Endless:
-    """A server that always announces one more page."""
+    """A source with one record on each page, and any counts."""
 
     def __init__(self, announce: Callable[[int], tuple[int, int]]) -> None:
         self.announce = announce
@@ -462,7 +462,7 @@ def nested(levels: int) -> Record:
 
 
 class OneRecord(Endless):
-    """A server that has one record on its second page."""
+    """A source with two pages, whose second page has one record."""
 
     def __init__(self, record: Record) -> None:
         super().__init__(lambda _: (3, 2))
@@ -521,14 +521,14 @@ def test_listing_names() -> None:
 def read_ahead(
     change: Callable[[SimulatedAccount, int], object], workers: int
 ) -> tuple[SimulatedAccount, VerifiedRead, set[str]]:
-    """Read 6,000 contacts, prefetched as in a run; also return which of those that stayed were missed."""
+    """Read 6,000 contacts with prefetching; also return the keys of remaining contacts that were missed."""
     choice = random.Random(0)  # noqa: S311
     account = SimulatedAccount(per_page=50).fill(6000)
     before = keys(account)
     account.before_answer = lambda number: change(account, number)
 
     def fetch(wanted: Wanted) -> Page:
-        time.sleep(choice.random() / 1000)  # so that answers change places
+        time.sleep(choice.random() / 1000)  # so that responses come out of order
         return account.answer(wanted)
 
     with closing(Prefetch(fetch, workers)) as prefetch:
