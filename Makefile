@@ -1,4 +1,4 @@
-# Two commands: `make demo` and `make test`. Each makes what it needs inside this folder.
+# The main targets are `make demo` and `make test`. Each installs what it needs into this folder.
 PYTHON ?= python3
 
 .PHONY: demo test lint mutants clean
@@ -14,7 +14,7 @@ lint: .venv/done
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 
-# Changes the code of the verified read in a copy, and shows the changes that no test finds. Takes about half an hour.
+# Mutation testing of the verified read, in a copy of the code: shows the mutants that survive. Takes up to an hour.
 mutants: .venv/done .venv-mutation/done
 	rm -rf .mutants
 	mkdir .mutants

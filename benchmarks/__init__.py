@@ -1,1 +1,1 @@
-"""What tap-trackly delivers when things go wrong, and how fast it is when they do not."""
+"""Compares tap-trackly with other tools: what they deliver after faults, and how fast they are."""

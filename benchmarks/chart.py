@@ -1,4 +1,4 @@
-"""Draws the walls of the loads into PostgreSQL: `chart.py RESULTS PICTURE`, in a virtual environment of its own."""
+"""Draws a chart of the loads into PostgreSQL: `chart.py RESULTS PICTURE`, in an environment with matplotlib."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONTENDERS = {
     "SDK template, target-postgres": ("SDK template", "#b3bac2"),
     "dlt rest_api": ("dlt rest_api", "#b3bac2"),
 }
-"""What is drawn, by the name of the contender: its label and color."""
+"""The label and color of each contender that is drawn."""
 LOADS = {"first load": "First load", "hourly load": "Hourly load, 1 % changed"}
 _TEXT = "#24292f"
 
@@ -24,9 +24,9 @@ _TEXT = "#24292f"
 def main() -> None:
     """Draw a chart for each account and load."""
     results, picture = json.loads(Path(sys.argv[1]).read_text()), sys.argv[2]
-    # The same numbers make the same file.
+    # The same results must give the same file.
     mpl.rcParams.update({"svg.hashsalt": "tap-trackly", "font.size": 10, "text.color": _TEXT})
-    # A background of its own makes it readable on a dark page, too.
+    # The white background keeps it readable on a dark page.
     figure = Figure(figsize=(9, 0.8 + 1.8 * len(results)), layout="constrained", facecolor="white")
     figure.get_layout_engine().set(w_pad=0.15, h_pad=0.15)
     figure.suptitle("Seconds from start to the last row in PostgreSQL (less is better)", fontweight="bold")
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def draw(axes: Any, title: str, measured: dict[str, Any]) -> None:
-    """Draw a bar for each contender, with its seconds behind it, or in its place what was wrong."""
+    """Draw a bar for each contender, labelled with its seconds or with its error."""
     labels, colors = zip(*CONTENDERS.values(), strict=True)
     walls = {name: statistics.median(numbers["wall"]) for name, numbers in measured["contenders"].items()}
     bars = axes.barh(labels, [walls.get(name, 0) for name in CONTENDERS], color=colors, height=0.7)

@@ -1,4 +1,4 @@
-"""The contenders, and how each is started."""
+"""The contenders and their command lines."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ _HERE = PROJECT / "benchmarks"
 
 
 def ours(name: str, stream: str = "offers", **settings: Any) -> Contender:
-    """Return the installed tap with some settings, reading one stream."""
+    """Return the installed tap, which reads one stream."""
     return _tap(name, [str(Path(sys.executable).with_name("tap-trackly"))], stream, settings)
 
 
 def template(stream: str = "offers") -> Contender:
-    """Return the tap that the SDK's template makes, reading one stream."""
+    """Return the tap from the SDK's template, which reads one stream."""
     return _tap("SDK template", [sys.executable, "-m", "benchmarks.contenders.template_tap"], stream, {})
 
 
 def configured_target(tap: Contender, database: str) -> Contender:
-    """Return a tap that loads through target-postgres as meltano.yml configures it."""
+    """Return a tap piped into target-postgres as configured in meltano.yml."""
     loaders = yaml.safe_load((PROJECT / "meltano.yml").read_text())["plugins"]["loaders"]
     (loader,) = [loader for loader in loaders if loader["name"] == "target-postgres"]
-    # The schema may be named by a variable that only Meltano knows.
+    # In meltano.yml the schema is a variable that only Meltano sets.
     return _pipe(tap, database, {**loader["config"], "default_target_schema": "trackly"}, loader["env"])
 
 
 def default_target(tap: Contender, database: str) -> Contender:
-    """Return a tap that loads through target-postgres with its defaults."""
+    """Return a tap piped into target-postgres with default settings."""
     return _pipe(tap, database, {}, {})
 
 
 def dlt(*, load: bool) -> Contender:
-    """Return dlt's REST API source, which loads into files or only extracts to files."""
+    """Return dlt's REST API source, which loads into JSON files or only extracts."""
 
     def arguments(folder: Path) -> list[str]:
         if load:
@@ -53,24 +53,24 @@ def dlt(*, load: bool) -> Contender:
 
 
 def dlt_to_postgres(database: str) -> Contender:
-    """Return dlt's REST API source, which merges what changed into PostgreSQL."""
+    """Return dlt's REST API source, which merges changed offers into PostgreSQL."""
     return _dlt(lambda folder: [str(folder / "work"), "--database", database], table="trackly.offers")
 
 
 def bare(concurrency: int) -> Contender:
-    """Return the bare reader."""
+    """Return the reader without framework and checks."""
     module = [sys.executable, "-m", "benchmarks.contenders.bare"]
     return Contender(f"bare, {concurrency}", lambda url, _: [*module, url, API_KEY, str(concurrency)])
 
 
 def drain(concurrency: int) -> Contender:
-    """Return the reader that throws everything away."""
+    """Return the reader that discards all responses."""
     module = [sys.executable, "-m", "benchmarks.contenders.drain"]
     return Contender(f"drain, {concurrency}", lambda url, _: [*module, url, str(concurrency)], delivers=False)
 
 
 def _tap(name: str, program: list[str], stream: str, settings: dict[str, Any]) -> Contender:
-    """Return a Singer tap; it goes on from the state in its folder, if there is one."""
+    """Return a Singer tap, which starts from the state in its folder if there is one."""
     discovered = json.loads(
         subprocess.run([*program, "--discover"], cwd=PROJECT, capture_output=True, check=True).stdout
     )
@@ -89,7 +89,7 @@ def _tap(name: str, program: list[str], stream: str, settings: dict[str, Any]) -
 
 
 def _pipe(tap: Contender, database: str, settings: dict[str, Any], variables: dict[str, str]) -> Contender:
-    """Return a tap that loads through target-postgres with some settings and environment variables."""
+    """Return a tap piped into target-postgres with some settings and environment variables."""
     target = python_with(PROJECT / "requirements" / "target-postgres.txt").with_name("target-postgres")
     environment = ["env", *(f"{name}={value}" for name, value in variables.items())]
 
@@ -98,7 +98,7 @@ def _pipe(tap: Contender, database: str, settings: dict[str, Any], variables: di
         load = [*environment, str(target), "--config", config]
         return ["bash", "-o", "pipefail", "-c", f"{shlex.join(tap.command(url, folder))} | {shlex.join(load)}"]
 
-    schema = settings.get("default_target_schema", "melty")  # which is the target's default
+    schema = settings.get("default_target_schema", "melty")  # the default of the target
     return Contender(f"{tap.name}, target-postgres", command, table=f"{schema}.offers")
 
 
@@ -114,7 +114,7 @@ def _write(folder: Path, name: str, content: dict[str, Any]) -> str:
 
 
 def python_with(requirements: Path) -> Path:
-    """Return the Python of a virtual environment that has the pinned packages of a file."""
+    """Return the Python of a virtual environment with the pinned requirements in a file."""
     environment = _HERE / ".venvs" / requirements.stem
     python = environment / "bin" / "python"
     installed = environment / "installed.txt"

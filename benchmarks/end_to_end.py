@@ -1,4 +1,4 @@
-"""How long each contender takes from its start to its last row in PostgreSQL: `python -m benchmarks.end_to_end`."""
+"""Measures how long each contender takes to load an account into PostgreSQL: `python -m benchmarks.end_to_end`."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _HERE = PROJECT / "benchmarks"
 
 @dataclass(frozen=True)
 class Load:
-    """What one load took.
+    """The measurements of one load.
 
     Attributes:
-        wall: Seconds from its start to its end.
-        processor: Seconds of processor time of all processes of the contender.
-        wrong: What is wrong with what was loaded, if anything is.
+        wall: Elapsed time in seconds.
+        processor: CPU time of all processes of the contender, in seconds.
+        wrong: What is wrong with the loaded table; "" if it is correct.
     """
 
     wall: float
@@ -43,17 +43,17 @@ class Load:
 
 
 Loads = Mapping[str, Sequence[Load]]
-"""The loads of each contender by its name."""
+"""The loads of each contender, by its name."""
 
 
 def main() -> None:
-    """Measure each scenario, print it, keep it and draw it."""
+    """Measure each scenario; print, store and draw the results."""
     given = options("benchmarks.end_to_end", __doc__, SCENARIOS)
     results = given.results / "end_to_end.json"
     with postgres() as database:
         everybody = contenders(database)
         for contender in everybody:
-            # What is measured is not the first start of a program after its installation.
+            # Warm up: the first start of a program after its installation is slower.
             turn(contender, Scenario("", 100, 0.0), database)
         for scenario in given.scenarios:
             turns = [{each.name: turn(each, scenario, database) for each in everybody} for _ in range(given.runs)]
@@ -68,7 +68,7 @@ def main() -> None:
                 load: {"contenders": metrics(loads), "wrong": mistakes(loads)} for load, loads in by_load.items()
             }
             keep(results, scenario, measured)
-    # The PNG is for whoever looks at the picture before it is committed.
+    # The PNG is a preview; only the SVG is committed.
     for picture in (given.results / "end_to_end.svg", TRIALS / "end_to_end.png"):
         subprocess.run(
             [python_with(_HERE / "requirements" / "chart.txt"), _HERE / "chart.py", results, picture], check=True
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def contenders(database: str) -> Sequence[Contender]:
-    """Return who loads into a database, and two that show how long the reading alone takes."""
+    """Return the contenders that load into a database, and two that only read, for comparison."""
     return [
         configured_target(ours("tap-trackly"), database),
         default_target(template(), database),
@@ -87,7 +87,7 @@ def contenders(database: str) -> Sequence[Contender]:
 
 
 def turn(contender: Contender, scenario: Scenario, database: str) -> Sequence[Load]:
-    """Let a contender load an account into an empty database, and again after 1 % of the offers changed."""
+    """Load an account into an empty database, and again after a change of 1 % of the offers."""
     loads = []
     with (
         tempfile.TemporaryDirectory(prefix="trackly-") as name,
@@ -104,19 +104,19 @@ def turn(contender: Contender, scenario: Scenario, database: str) -> Sequence[Lo
 
 
 def payouts(url: str) -> dict[str, Decimal]:
-    """Return the payout of each offer of an account by its id."""
+    """Return the payout of each offer of an account, by its id."""
     return {key: Decimal(str(payout)) for key, payout in ask(url, "payouts").items()}
 
 
 def wrong(
     contender: Contender, one: Run, least: int, truth: Mapping[str, Decimal], connection: psycopg.Connection
 ) -> str:
-    """Return in words what is wrong with what a contender loaded, or with how it ended; nothing if all is well.
+    """Describe what is wrong with a load; "" if it is correct.
 
     Args:
-        contender: Who loaded.
-        one: How it went.
-        least: How many records must have come out of a contender that has no table.
+        contender: The contender.
+        one: The run that loaded.
+        least: For a contender without a table, the minimum number of delivered records.
         truth: The payout of each offer of the account.
         connection: The database.
     """
@@ -134,7 +134,7 @@ def wrong(
 
 
 def metrics(loads: Loads) -> Metrics:
-    """Return what was measured of the contenders whose tables were right each time."""
+    """Return the measurements of the contenders whose tables were correct after every load."""
     return {
         name: {"wall": [one.wall for one in those], "processor": [one.processor for one in those]}
         for name, those in loads.items()
@@ -143,7 +143,7 @@ def metrics(loads: Loads) -> Metrics:
 
 
 def mistakes(loads: Loads) -> dict[str, str]:
-    """Return what is wrong, by contender."""
+    """Return what is wrong with a load, by contender."""
     return {name: one.wrong for name, those in loads.items() for one in those if one.wrong}
 
 

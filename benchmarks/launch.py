@@ -1,7 +1,7 @@
-"""Runs a command and writes to a file what it took: `python -I -S launch.py FILE COMMAND ...`.
+"""Runs a command and writes its time and memory to a file: `python -I -S launch.py FILE COMMAND ...`.
 
-It is a small process of its own, because Linux counts the peak of the process that starts a command
-as the least peak of the command.
+This is a separate, small process, because on Linux the peak memory of a command is never less than that
+of the process that started it.
 """
 
 import os
@@ -14,7 +14,7 @@ LONGEST_RUN = 600  # seconds
 
 
 def main() -> None:
-    """Run the command, and end it and what it started if it does not end."""
+    """Run the command; after a signal or `LONGEST_RUN`, kill it and its children."""
     report, *command = sys.argv[1:]
     started = time.monotonic()
     child = os.posix_spawnp(command[0], command, os.environ, setpgroup=0)
@@ -28,7 +28,7 @@ def main() -> None:
     _, status, usage = os.wait4(child, 0)
     wall = time.monotonic() - started
     processor = usage.ru_utime + usage.ru_stime
-    with open(report, "w") as file:  # noqa: PTH123 - pathlib would double the size of this process
+    with open(report, "w") as file:  # noqa: PTH123 - pathlib would double the memory of this process
         file.write(f"{os.waitstatus_to_exitcode(status)} {wall} {processor} {usage.ru_maxrss}")
 
 

@@ -1,4 +1,4 @@
-"""The accounts that are read, and how what was measured is told and kept."""
+"""Scenarios, command line options, and tables and files of results."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import Any
 from benchmarks.running import PROJECT
 
 TRIALS = PROJECT / "output" / "benchmarks"
-"""Where what is not to be committed goes."""
+"""The folder of results that are not committed."""
 Metrics = Mapping[str, Mapping[str, Sequence[float]]]
-"""What was measured of each contender, by name: "wall", "processor" and others, a number for each run."""
+"""The measurements of each contender, such as "wall" and "processor", with a number for each run."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Scenario:
     """An account to read.
 
     Attributes:
-        name: What the option --scenario takes.
-        records: How many records it has.
-        latency: Seconds that each answer waits.
-        stream: Which records, "offers" or "contacts".
+        name: The value of the option --scenario.
+        records: The number of records.
+        latency: The delay of each response, in seconds.
+        stream: The stream that is read, "offers" or "contacts".
     """
 
     name: str
@@ -42,12 +42,12 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks for.
+    """The command line options.
 
     Attributes:
-        runs: How often each contender runs.
-        scenarios: What to measure.
-        results: The folder to keep the numbers in.
+        runs: The number of runs of each contender.
+        scenarios: The scenarios to measure.
+        results: The folder of the result files.
     """
 
     runs: int
@@ -56,11 +56,11 @@ class Options:
 
 
 def options(module: str, about: str | None, scenarios: Sequence[Scenario]) -> Options:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=about)
-    parser.add_argument("--runs", type=int, help="runs of each contender (default: 3; with --quick 1)")
+    parser.add_argument("--runs", type=int, help="runs of each contender (default: 3, with --quick: 1)")
     parser.add_argument("--scenario", choices=[scenario.name for scenario in scenarios], help="measure only this one")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the records, kept under output/, for trying")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the records, results in output/")
     given = parser.parse_args()
     chosen = [scenario for scenario in scenarios if given.scenario in {None, scenario.name}]
     if given.quick:
@@ -71,7 +71,7 @@ def options(module: str, about: str | None, scenarios: Sequence[Scenario]) -> Op
 
 
 def ratios(metrics: Metrics, pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
-    """Yield the lines of a table of what the first of each pair took, divided by what the second took."""
+    """Yield the lines of a table with the ratio of the times of each pair of contenders."""
     yield "| tap | other | wall, tap / other | processor, tap / other |"
     yield "| --- | --- | --- | --- |"
     for tap, other in pairs:
@@ -85,7 +85,7 @@ def ratios(metrics: Metrics, pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 
 def keep(path: Path, scenario: Scenario, measured: Mapping[str, Any]) -> None:
-    """Put what was measured of a scenario in the place of what was measured before."""
+    """Store the measurements of a scenario; they replace earlier ones."""
     kept = json.loads(path.read_text()) if path.exists() else {}
     kept[scenario.name] = {
         "account": str(scenario),
@@ -97,6 +97,6 @@ def keep(path: Path, scenario: Scenario, measured: Mapping[str, Any]) -> None:
 
 
 def spread(values: Sequence[float], digits: int) -> str:
-    """Return median and range; only the value where all are equal."""
+    """Return the median and the range; only the value if all are equal."""
     low, middle, high = (f"{value:,.{digits}f}" for value in (min(values), statistics.median(values), max(values)))
     return middle if low == high else f"{middle} ({low} to {high})"

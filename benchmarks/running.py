@@ -1,4 +1,4 @@
-"""Runs a contender against a server of its own, and measures both."""
+"""Runs a contender against a new server, and measures both."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Contender:
     """A program that reads an account.
 
     Attributes:
-        name: What tables call it.
-        command: Returns its command line for the address of an API and a folder of its own. What
-            it delivers goes to standard output or beneath the folder's folder "output".
-        delivers: Whether anything comes out.
-        table: The table of a database that it loads offers into, if it loads into a database.
+        name: Its name in tables.
+        command: Returns its command line for the URL of the API and a working folder. It delivers
+            records to standard output or to the subfolder "output".
+        delivers: Whether it delivers any records.
+        table: The database table that it loads offers into; "" if it uses no database.
     """
 
     name: str
@@ -45,16 +45,16 @@ class Contender:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run of a contender did and took.
+    """The result of one run of a contender.
 
     Attributes:
-        exit_status: Of its process; negative for a signal.
-        delivered: How many different records came out.
-        wall: Seconds from its start to its end.
-        processor: Seconds of processor time of all its processes, their own and the kernel's for them.
-        peak: The most memory that one of its processes held, in megabytes.
-        server: What the server saw.
-        errors: What it wrote to standard error.
+        exit_status: The exit status of its process; negative for a signal.
+        delivered: The number of different records that it delivered.
+        wall: Elapsed time in seconds.
+        processor: CPU time of all its processes, user and system, in seconds.
+        peak: Peak memory of its largest process, in megabytes.
+        server: The statistics of the server.
+        errors: Its standard error.
     """
 
     exit_status: int
@@ -69,7 +69,7 @@ class Run:
 def run(
     contender: Contender, *, records: int, stream: str = "offers", latency: float = 0.0, fault: str | None = None
 ) -> Run:
-    """Let a contender read an account that nobody has read before."""
+    """Let a contender read a new account."""
     with (
         tempfile.TemporaryDirectory(prefix="trackly-") as folder,
         serving(records, stream, latency, fault) as url,
@@ -78,7 +78,7 @@ def run(
 
 
 def measure(contender: Contender, url: str, folder: Path) -> Run:
-    """Let a contender read an account, with a folder that may hold what its last run left."""
+    """Let a contender read an account, in a folder that may have the state of its last run."""
     output = folder / OUTPUT
     output.mkdir(exist_ok=True)
     started = stats(url)
@@ -98,7 +98,7 @@ def measure(contender: Contender, url: str, folder: Path) -> Run:
 
 
 def keep_state(folder: Path) -> None:
-    """Keep the state that came out last, from a tap as a message or from a target as it is, for the next run."""
+    """Keep the last state for the next run: a STATE message from a tap, or its value from a target."""
     lines = (folder / OUTPUT / "stdout").read_bytes().splitlines()
     last = json.loads(lines[-1]) if lines else {}
     state = last.get("value", last)
@@ -108,21 +108,21 @@ def keep_state(folder: Path) -> None:
 
 @contextmanager
 def serving(records: int, stream: str = "offers", latency: float = 0.0, fault: str | None = None) -> Iterator[str]:
-    """Serve an account in a process of its own while the context is open.
+    """Serve an account in a separate process while the context is open.
 
     Args:
-        records: How many it has.
-        stream: Of what, "offers" or "contacts".
-        latency: Seconds that each answer waits.
-        fault: What goes wrong, one of the server's `FAULTS`.
+        records: The number of records.
+        stream: What they are, "offers" or "contacts".
+        latency: The delay of each response, in seconds.
+        fault: A fault, one of the server's `FAULTS`.
 
     Yields:
-        Its address without a path.
+        The URL of the server, without a path.
     """
     command = [sys.executable, "-m", "benchmarks.server", f"--{stream}={records}", f"--latency={latency}"]
     command += [f"--fault={fault}"] if fault else []
     with subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdin  # noqa: S101 - as asked for
+        assert server.stdin  # noqa: S101 - a pipe, as requested
         assert server.stdout  # noqa: S101
         try:
             yield server.stdout.readline().strip()
@@ -131,12 +131,12 @@ def serving(records: int, stream: str = "offers", latency: float = 0.0, fault: s
 
 
 def stats(url: str) -> Stats:
-    """Return what a server has seen so far."""
+    """Return the statistics of a server so far."""
     return Stats(**ask(url, "stats"))
 
 
 def ask(url: str, path: str) -> Any:
-    """Return what a server answers."""
+    """Return the JSON that a server responds with."""
     with build_opener(ProxyHandler({})).open(f"{url}/{path}", timeout=60) as answer:
         return json.load(answer)
 
@@ -152,7 +152,7 @@ def _measure(command: list[str], folder: Path) -> tuple[int, float, float, float
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """The environment of a contender: nothing but loopback, nothing left behind, dlt's telemetry off."""
+    """Return an environment without proxies and dlt's telemetry, with the working folder as home."""
     return {
         **os.environ,
         "NO_PROXY": "*",
@@ -165,7 +165,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _ids(output: Path) -> set[bytes]:
-    """The ids of the records in all files beneath a folder, which hold JSON in lines."""
+    """Return the ids of the records in all JSON lines files in a folder."""
     ids: set[bytes] = set()
     for path in output.rglob("*"):
         if path.is_file():

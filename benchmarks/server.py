@@ -1,6 +1,6 @@
-"""An account on loopback that answers fast enough to measure others, and goes wrong on request.
+"""Serves an account on 127.0.0.1, fast enough to measure clients, with faults on request.
 
-It runs as a process of its own, `python -m benchmarks.server`, until its standard input ends.
+It runs as a separate process, `python -m benchmarks.server`, until its standard input ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FAULTS = (*_ONCE, "archived", "capped", "rate")
 LARGEST_PAGE_SIZE = 100
 LARGEST_COUNT = 1000
 _FAULTY_PAGE = 3
-_RATE = 3  # requests in a second
+_RATE = 3  # requests per second
 _OFFERS, _CONTACTS = "/api/v2/offers", "/api/v2/contacts"
 _LARGEST_CONTACTS_PAGE_SIZE = 1000
 _RATE_LIMITED = b'{"error":"Too many requests.","code":"rate_limited"}'
@@ -32,13 +32,13 @@ _REASONS = {200: "OK", 302: "Found", 404: "Not Found", 429: "Too Many Requests",
 
 @dataclass
 class Stats:
-    """What a server has seen.
+    """The statistics of a server.
 
     Attributes:
-        requests: Requests for records.
-        in_flight: The most of them that waited for their answers at once.
-        key_sent_elsewhere: Whether the key came to the host that a redirect named.
-        processor: Seconds of processor time that the server took since it listens.
+        requests: The number of requests for records.
+        in_flight: The maximum number of concurrent requests.
+        key_sent_elsewhere: Whether the target of the redirect received the API key.
+        processor: CPU time of the server in seconds.
     """
 
     requests: int = 0
@@ -48,11 +48,11 @@ class Stats:
 
 
 class Account:
-    """Offers in the order in which they are listed, as answers that are ready to be sent.
+    """Offers in the order of the listing, with prepared responses.
 
     Args:
-        offers: How many; none is archived.
-        largest_count: The most that it says a listing has.
+        offers: The number of offers; none is archived.
+        largest_count: The cap of `total`.
     """
 
     def __init__(self, offers: int, largest_count: int = sys.maxsize) -> None:
@@ -63,14 +63,14 @@ class Account:
         self._prepare()
 
     def answer(self, status: str, number: int, per_page: int) -> bytes:
-        """Return the whole answer to the request for a page."""
+        """Return the whole response to the request for a page."""
         query = (status, number, per_page)
         if query not in self._answers:
             self._answers[query] = _answer(200, self.page(*query))
         return self._answers[query]
 
     def page(self, status: str, number: int, per_page: int) -> bytes:
-        """Return one page of a listing."""
+        """Return the body of one page of a listing."""
         offers = {"": self._live, "archived": self._archived}.get(status)
         if offers is None:
             offers = [offer for offer in self._live if offer["status"] == status]
@@ -79,11 +79,11 @@ class Account:
         return _json({"offers": offers[start : start + per_page], "pagination": pagination})
 
     def payouts(self) -> dict[str, float]:
-        """Return the payout of each offer by its id."""
+        """Return the payout of each offer, by its id."""
         return {offer["id"]: offer["payout"] for offer in self._live + self._archived}
 
     def archive_first(self) -> None:
-        """Archive the offer that is listed first, so that all others move up by one."""
+        """Archive the first offer of the listing, so that all others move up by one."""
         offer = self._live.pop(0)
         self._archived.append({**offer, "status": "archived", "updated_at": _text(datetime.now(timezone.utc))})
         self._answers.clear()
@@ -101,10 +101,10 @@ class Account:
 
 
 class Contacts:
-    """Contacts in pages that are made as they are asked for: all at once, a million take too much memory.
+    """Contacts, whose pages are created on request: a million contacts would take too much memory.
 
     Args:
-        count: How many.
+        count: The number of contacts.
     """
 
     def __init__(self, count: int) -> None:
@@ -112,7 +112,7 @@ class Contacts:
         self._prepared = [_json(_contact(number)) for number in range(_LARGEST_CONTACTS_PAGE_SIZE)]
 
     def page(self, number: int, per_page: int) -> bytes:
-        """Return one page."""
+        """Return the body of one page."""
         numbers = range((number - 1) * per_page, min(number * per_page, self._count))
         divided = (divmod(each, len(self._prepared)) for each in numbers)
         contacts = b",".join(self._prepared[which] % thousand for thousand, which in divided)
@@ -120,14 +120,14 @@ class Contacts:
 
 
 class Bucket:
-    """Tokens for requests, filled steadily."""
+    """A token bucket that limits the rate of requests."""
 
     def __init__(self) -> None:
         self._tokens = float(_RATE)
         self._filled = time.monotonic()
 
     def take(self) -> bool:
-        """Take a token, if there is one."""
+        """Take a token; return False if there is none."""
         now = time.monotonic()
         self._tokens = min(_RATE, self._tokens + (now - self._filled) * _RATE)
         self._filled = now
@@ -137,14 +137,14 @@ class Bucket:
 
 
 class Service:
-    """The API over an account.
+    """The API of an account.
 
     Args:
-        account: What it serves.
-        contacts: What else it serves.
-        latency: Seconds that each answer waits.
-        fault: What goes wrong: "capped" and "rate" all the time, others once, with page 3 of the
-            default listing of offers; one of `FAULTS` or none.
+        account: The offers.
+        contacts: The contacts.
+        latency: The delay of each response, in seconds.
+        fault: One of `FAULTS` or None. "capped" and "rate" persist; the others occur once, at page 3
+            of the default listing of offers.
     """
 
     def __init__(self, account: Account, contacts: Contacts, latency: float = 0.0, fault: str | None = None) -> None:
@@ -158,7 +158,7 @@ class Service:
         self._waiting = 0
 
     def take(self, target: str, connection: Connection) -> None:
-        """Answer a request, now or when the latency has passed."""
+        """Respond to a request, at once or after the latency."""
         url = urlsplit(target)
         if url.path not in {_OFFERS, _CONTACTS}:
             connection.send(self._control(url.path))
@@ -172,7 +172,7 @@ class Service:
             self._finish(url, connection)
 
     def _control(self, path: str) -> bytes:
-        """Do or tell what a benchmark wants."""
+        """Respond to a request of the benchmark itself."""
         if path == "/stats":
             self.stats.processor = time.process_time()
             return _answer(200, _json(asdict(self.stats)))
@@ -225,11 +225,11 @@ class Service:
 
 
 class Connection(asyncio.Protocol):
-    """One connection of a client, open for many requests.
+    """A keep-alive connection of a client.
 
     Args:
-        service: What answers them.
-        is_elsewhere: Whether the client came here by a redirect.
+        service: The API that responds.
+        is_elsewhere: Whether this is the host that the redirect points to.
     """
 
     def __init__(self, service: Service, *, is_elsewhere: bool = False) -> None:
@@ -240,11 +240,11 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what asyncio gives for TCP
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - true for TCP
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Take each request that is whole; none has a body."""
+        """Handle each complete request; none has a body."""
         self._received += data
         while (end := self._received.find(b"\r\n\r\n")) >= 0:
             head = bytes(self._received[:end])
@@ -254,24 +254,24 @@ class Connection(asyncio.Protocol):
             self._service.take(head.split(b" ", 2)[1].decode(), self)
 
     def send(self, answer: bytes) -> None:
-        """Send an answer, if the client is still there."""
+        """Send a response, unless the connection is closing."""
         if not self._transport.is_closing():
             self._transport.write(answer)
 
     def reset(self) -> None:
-        """Break the connection off."""
+        """Reset the connection."""
         sock = self._transport.get_extra_info("socket")
-        # Without lingering the client sees a reset and no orderly end.
+        # With a linger time of 0, closing the socket sends a reset.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
 
 async def serve(service: Service) -> None:
-    """Serve on two free ports until standard input ends; print the address of the first."""
+    """Serve on two free ports until standard input ends; print the URL of the first."""
     loop = asyncio.get_running_loop()
     main = await loop.create_server(lambda: Connection(service), "127.0.0.1", 0)
     other = await loop.create_server(lambda: Connection(service, is_elsewhere=True), "127.0.0.1", 0)
-    # Another name, so that for a client it is another host and not only another port.
+    # The other name makes it another host for a client, not only another port.
     service.elsewhere = f"http://localhost:{other.sockets[0].getsockname()[1]}"
     print(f"http://127.0.0.1:{main.sockets[0].getsockname()[1]}", flush=True)
     ended = asyncio.Event()
@@ -281,11 +281,11 @@ async def serve(service: Service) -> None:
 
 def main() -> None:
     """Serve an account."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.server", description="An account to measure with.")
-    parser.add_argument("--offers", type=int, default=0, help="how many offers it has (default: 0)")
-    parser.add_argument("--contacts", type=int, default=0, help="how many contacts it has (default: 0)")
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds that each answer waits (default: 0)")
-    parser.add_argument("--fault", choices=FAULTS, help="what goes wrong")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.server", description="Serve an account for benchmarks.")
+    parser.add_argument("--offers", type=int, default=0, help="number of offers (default: 0)")
+    parser.add_argument("--contacts", type=int, default=0, help="number of contacts (default: 0)")
+    parser.add_argument("--latency", type=float, default=0.0, help="delay of each response in seconds (default: 0)")
+    parser.add_argument("--fault", choices=FAULTS, help="fault of the server")
     options = parser.parse_args()
     account = Account(options.offers, LARGEST_COUNT if options.fault == "capped" else sys.maxsize)
     asyncio.run(serve(Service(account, Contacts(options.contacts), options.latency, options.fault)))
@@ -312,7 +312,7 @@ def _offer(number: int) -> dict[str, Any]:
 
 
 def _contact(number: int) -> dict[str, Any]:
-    """A contact in each thousand of them; the phone number has a place for which thousand it is."""
+    """Return one of the thousand prepared contacts; %07d in its phone number stands for the thousand it is in."""
     signup = datetime(2025, 12, 15, 9, 12, tzinfo=timezone.utc) - timedelta(minutes=number)
     return {
         "phone_number": f"+1%07d{number:03}",

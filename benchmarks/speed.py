@@ -1,4 +1,4 @@
-"""How fast each contender reads an account when nothing goes wrong: `python -m benchmarks.speed`."""
+"""Measures how fast each contender reads an account without faults: `python -m benchmarks.speed`."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ PAIRS = (
     ("tap-trackly, 16", "bare, 16"),
 )
 COLUMNS = {"wall": 2, "processor": 2, "peak": 0, "requests": 0, "in_flight": 0, "server": 2}
-"""The columns of the table, each with how many digits after the point it shows."""
+"""The columns of the table, each with its number of decimal places."""
 
 
 def main() -> None:
-    """Measure each scenario, print it and keep it."""
+    """Measure each scenario; print and store the results."""
     given = options("benchmarks.speed", __doc__, SCENARIOS)
     for scenario in given.scenarios:
         metrics = measure(scenario, contenders(scenario.stream), given.runs)
@@ -40,7 +40,7 @@ def main() -> None:
 
 @cache
 def contenders(stream: str) -> Sequence[Contender]:
-    """Return who reads a stream, each started once: what is measured is not the first start of a program."""
+    """Return the contenders for a stream, each after one run: the first start of a program is slower."""
     concurrencies = (1, 8, 16) if stream == "offers" else (8,)
     taps = [ours(f"tap-trackly, {number}", stream, concurrency=number) for number in concurrencies]
     everybody = [*taps, template(stream)]
@@ -52,10 +52,10 @@ def contenders(stream: str) -> Sequence[Contender]:
 
 
 def measure(scenario: Scenario, everybody: Sequence[Contender], times: int) -> Metrics:
-    """Let all contenders read the account in turn, and that some times.
+    """Let all contenders read the account in turn, several times.
 
     Raises:
-        SystemExit: If one of them did not deliver the account; a fast failure is no result.
+        SystemExit: If a contender fails or does not deliver all records.
     """
     runs: dict[str, list[Run]] = {contender.name: [] for contender in everybody}
     for _ in range(times):
@@ -76,7 +76,7 @@ def table(metrics: Metrics) -> Iterator[str]:
 
 
 def numbers(runs: Sequence[Run]) -> dict[str, list[float]]:
-    """Return what was measured, by name, with a number for each run."""
+    """Return the measurements by name, with a number for each run."""
     return {
         "wall": [one.wall for one in runs],
         "processor": [one.processor for one in runs],

@@ -1,4 +1,4 @@
-"""Serves the sandbox: `python -m sandbox --port 8000 --offers 250 --latency 0.05`."""
+"""Serves a sandbox account: `python -m sandbox --port 8000 --offers 250 --latency 0.05`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sandbox.server import running
 
 
 def main() -> None:
-    """Serve an account until interrupted or terminated."""
-    parser = argparse.ArgumentParser(prog="python -m sandbox", description="A Trackly account on loopback.")
-    parser.add_argument("--port", type=int, default=0, help="port to listen on, by default a free one")
-    parser.add_argument("--offers", type=int, default=250, help="offers to begin with (default: 250)")
-    parser.add_argument("--contacts", type=int, default=300, help="contacts to begin with (default: 300)")
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds that each answer waits (default: 0)")
+    """Serve an account until SIGINT or SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m sandbox", description="Serve a sandbox Trackly account.")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on (default: a free port)")
+    parser.add_argument("--offers", type=int, default=250, help="initial number of offers (default: 250)")
+    parser.add_argument("--contacts", type=int, default=300, help="initial number of contacts (default: 300)")
+    parser.add_argument("--latency", type=float, default=0.0, help="delay of each response in seconds (default: 0)")
     options = parser.parse_args()
 
     stops = {signal.SIGINT, signal.SIGTERM}

@@ -1,4 +1,4 @@
-"""What the account holds, and how it changes."""
+"""The records of the sandbox account, and the changes that the API allows."""
 
 from __future__ import annotations
 
@@ -28,12 +28,16 @@ class Account:
     """A Trackly account in memory, which may be changed while it is served.
 
     Args:
-        offers: How many offers it begins with.
-        contacts: How many contacts it begins with.
+        offers: Initial number of offers.
+        contacts: Initial number of contacts.
 
     Attributes:
-        offers: By id, and so are lists, creatives, audiences and schedules.
-        contacts: Newest signup first; they are served in this order.
+        offers: The offers by id.
+        lists: The lists by id.
+        creatives: The creatives by id.
+        audiences: The audiences by id.
+        schedules: The schedules by id.
+        contacts: The contacts in the order in which they are served, newest signup first.
     """
 
     def __init__(self, offers: int, contacts: int = 300) -> None:
@@ -50,12 +54,12 @@ class Account:
         )
 
     def records(self, kind: str) -> list[Record]:
-        """Return all records of a kind, such as offers, in the order in which they are served."""
+        """Return all records of a kind, such as "offers", in the order in which they are served."""
         held: dict[Any, Record] | list[Record] = getattr(self, kind)
         return list(held.values()) if isinstance(held, dict) else held
 
     def listed(self, status: str | None) -> list[Record]:
-        """Return the offers with a status, or all but the archived ones."""
+        """Return the offers with a status; None for all that are not archived."""
         if status is None:
             return [offer for offer in self.offers.values() if offer["status"] != "archived"]
         return [offer for offer in self.offers.values() if offer["status"] == status]
@@ -88,7 +92,7 @@ class Account:
         return offer
 
     def archive(self, offer_id: str) -> Record:
-        """Archive an offer, which is what deleting it means.
+        """Archive an offer, as DELETE does.
 
         Raises:
             KeyError: If there is no such offer.

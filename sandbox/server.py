@@ -1,4 +1,4 @@
-"""The sandbox as a running server."""
+"""Serves the API of the sandbox account."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from sandbox.api import create_app
 
 @contextmanager
 def running(account: Account, *, port: int = 0, latency: float = 0.0) -> Iterator[str]:
-    """Serve an account on loopback while the context is open.
+    """Serve an account on 127.0.0.1 while the context is open.
 
     Args:
-        account: What to serve; it may be changed meanwhile.
-        port: Where to listen; 0 takes a free port.
-        latency: Seconds that each answer waits.
+        account: The account to serve; it may be changed meanwhile.
+        port: The port to listen on; 0 for a free port.
+        latency: The delay of each response, in seconds.
 
     Yields:
-        The address for the tap's setting `api_url`.
+        The URL for the setting `api_url` of the tap.
     """
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = make_server("127.0.0.1", port, create_app(account, latency), threaded=True)

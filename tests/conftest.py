@@ -1,4 +1,4 @@
-"""The account that the tests run against."""
+"""Fixtures of all tests."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ from tests.servers import serving
 
 @pytest.fixture
 def trackly() -> Iterator[FakeTrackly]:
-    """An account with 25 offers, of which 2 are archived."""
+    """A fake Trackly with 25 offers, of which 2 are archived."""
     with serving(FakeTrackly(Account(25))) as trackly:
         yield trackly

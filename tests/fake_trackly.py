@@ -1,4 +1,4 @@
-"""A Trackly for tests of the process: it answers as the API is documented, but for the faults that it is told."""
+"""A fake Trackly for tests of the tap's process. It responds as the API is documented, except for injected faults."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ ERROR = {"error": "An unexpected error occurred.", "code": "server_error"}
 
 @dataclass(frozen=True)
 class Request:
-    """A request that came.
+    """A request that was received.
 
     Attributes:
-        number: Counted from 1.
-        time: When it came, on the clock of `time.monotonic`.
-        port: Of the client, which tells connections apart.
+        number: The number of the request, counted from 1.
+        stream: The endpoint.
+        query: The query parameters.
+        headers: The headers.
+        time: When it was received, by `time.monotonic`.
+        port: The port of the client, which identifies the connection.
     """
 
     number: int
@@ -50,7 +53,7 @@ class Request:
         return int(self.query.get("page", "1"))
 
     def matches(self, where: Mapping[str, Any]) -> bool:
-        """Whether the attributes have these values."""
+        """Return whether the attributes have these values."""
         return all(getattr(self, name) == value for name, value in where.items())
 
 
@@ -58,11 +61,11 @@ class FakeTrackly(ThreadingHTTPServer):
     """Serves an account on 127.0.0.1; use it with `serving`.
 
     Attributes:
-        account: What it serves; it may be changed or replaced at any time.
-        before_answer: Called with each request that gets a true answer, to change the account.
-        requests: The requests that came.
-        keep_alive: Whether connections are kept open after an answer.
-        closing: Set when the test is over.
+        account: The account; it may be changed or replaced at any time.
+        before_answer: Called before each documented response with its request; may change the account.
+        requests: The requests that were received.
+        keep_alive: Whether connections are kept open after a response.
+        closing: Set when the server stops.
     """
 
     request_queue_size = 64
@@ -78,11 +81,11 @@ class FakeTrackly(ThreadingHTTPServer):
         self._faults: list[tuple[Fault, float, dict[str, Any]]] = []
         self._lock = threading.Lock()
         if tls:
-            # The handshake is done by the handler's thread with its first read.
+            # The thread of the handler does the handshake with its first read.
             self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
     def config(self, **settings: Any) -> dict[str, Any]:
-        """Return the tap's settings for this account."""
+        """Return settings of the tap for this account."""
         return {"api_key": KEY, "api_url": self.url, "max_retries": 1, **settings}
 
     def run(
@@ -93,38 +96,38 @@ class FakeTrackly(ThreadingHTTPServer):
         variables: Mapping[str, str] | None = None,
         **settings: Any,
     ) -> Run:
-        """Run the tap against this account, by default for the offers."""
+        """Run the tap against this account; by default it reads the offers."""
         run = run_tap(self.config(**settings), *options, state=state, catalog=catalog, variables=variables)
         assert KEY not in f"{run.log} {run.states}"
         return run
 
     def sync(self, *options: str, **how: Any) -> Run:
-        """Run the tap against this account; it must succeed and end with a STATE."""
+        """Run the tap against this account, and check that it succeeds and ends with a STATE."""
         run = self.run(*options, **how)
         assert run.status == 0, run.log
         assert options or run.messages[-1]["type"] == "STATE"
         return run
 
     def put(self, *offers: Mapping[str, Any]) -> None:
-        """Let the account hold these offers only."""
+        """Replace the offers of the account."""
         self.account.offers = {str(offer["id"]): {"status": "active", "metadata": {}, **offer} for offer in offers}
 
     def inject(self, fault: Fault, *, times: float = 1, **where: Any) -> None:
-        """Give a fault to the next requests whose attributes have these values, after those injected before."""
+        """Respond with a fault to the next requests that match; faults that were injected earlier come first."""
         self._faults.append((fault, times, where))
 
     def asked(self, **where: Any) -> list[Request]:
-        """Return the requests whose attributes have these values."""
+        """Return the requests that match."""
         return [request for request in self.requests if request.matches(where)]
 
     def receive(self, stream: str, query: Mapping[str, str], headers: Mapping[str, str], port: int) -> Request:
-        """Note a request."""
+        """Record a request."""
         with self._lock:
             self.requests.append(Request(len(self.requests) + 1, stream, query, headers, time.monotonic(), port))
             return self.requests[-1]
 
     def fault(self, request: Request) -> Fault:
-        """Take the fault that a request gets."""
+        """Return the fault for a request, or `Handler.proceed`."""
         with self._lock:
             for place, (fault, times, where) in enumerate(self._faults):
                 if request.matches(where):
@@ -133,7 +136,7 @@ class FakeTrackly(ThreadingHTTPServer):
         return Handler.proceed
 
     def answer(self, request: Request) -> tuple[int, str]:
-        """Return status and body of the answer that is documented."""
+        """Return the status and body of the documented response."""
         with self._lock:
             self.before_answer(request)
             if request.headers.get("X-Api-Key") != KEY:
@@ -147,16 +150,16 @@ class FakeTrackly(ThreadingHTTPServer):
             return 200, simplejson.dumps(body, use_decimal=True, allow_nan=True)
 
     def shutdown(self) -> None:
-        """Stop serving, and the faults that do not end."""
+        """Stop the server and endless faults."""
         self.closing.set()
         super().shutdown()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: the tap or a fault has closed a connection."""
+        """Ignore the error: the tap or a fault has closed the connection."""
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers the requests of one connection, which it keeps alive."""
+    """Responds to the requests of one connection."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -170,11 +173,11 @@ class Handler(BaseHTTPRequestHandler):
         self.server.fault(self.received)(self)
 
     def proceed(self) -> None:
-        """Send the answer that is documented."""
+        """Send the documented response."""
         self.reply(*self.server.answer(self.received))
 
     def reply(self, status: int, body: str | bytes, **headers: str) -> None:
-        """Send an answer."""
+        """Send a response."""
         content = body.encode() if isinstance(body, str) else body
         usual = {"Content_Type": "application/json", "Content_Length": str(len(content))}
         if not self.server.keep_alive:
@@ -185,45 +188,45 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
-        """Say nothing."""
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
+        """Log nothing."""
 
 
 Fault = Callable[[Handler], None]
 
 
 def answer(body: Any, status: int = 200, **headers: str) -> Fault:
-    """Answer with a status and a body: JSON, or text or bytes as they are."""
+    """Respond with a status and a body; text and bytes are sent as they are, other values as JSON."""
     content = body if isinstance(body, str | bytes) else json.dumps(body)
     return lambda handler: handler.reply(status, content, **headers)
 
 
 def reset(handler: Handler) -> None:
-    """Break the connection."""
+    """Reset the connection."""
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     close(handler)
 
 
 def close(handler: Handler) -> None:
-    """Close the connection without an answer."""
+    """Close the connection without a response."""
     handler.close_connection = True
     handler.connection.close()
 
 
 def cut(handler: Handler) -> None:
-    """Announce a body and send a part of it."""
+    """Send only a part of the announced body."""
     handler.close_connection = True
     handler.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"offers": [')
 
 
 def silence(handler: Handler) -> None:
-    """Say nothing until the server closes."""
+    """Send nothing until the server stops."""
     handler.close_connection = True
     handler.server.closing.wait()
 
 
 def drip(first: bytes) -> Fault:
-    """Send some bytes at once and then one every now and then."""
+    """Send some bytes at once, and then one byte every 0.1 seconds."""
 
     def send(handler: Handler) -> None:
         handler.close_connection = True
@@ -235,7 +238,7 @@ def drip(first: bytes) -> Fault:
 
 
 def slow(seconds: float) -> Fault:
-    """Answer rightly, but later."""
+    """Send the documented response with a delay."""
 
     def send(handler: Handler) -> None:
         handler.server.closing.wait(seconds)
@@ -245,7 +248,7 @@ def slow(seconds: float) -> Fault:
 
 
 def rate_limit(per_second: float, burst: int, **headers: str) -> Fault:
-    """Answer 429 to requests beyond a token bucket; inject it for all requests."""
+    """Respond with 429 to requests beyond a token bucket; inject it for all requests."""
     tokens, since, lock = float(burst), time.monotonic(), threading.Lock()
     refuse = answer({"error": "Too many requests.", "code": "rate_limited"}, 429, **headers)
 

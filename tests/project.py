@@ -1,4 +1,4 @@
-"""A Meltano project as a user has it, which shares the installed plugins of this one."""
+"""A Meltano project of a user, which shares the installed plugins of this project."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Project:
         self.file.write_text(yaml.safe_dump(_merged(yaml.safe_load(self.file.read_text()), yaml.safe_load(settings))))
 
     def run(self, script: str, status: int = 0) -> str:
-        """Run a shell script in the folder, and return what it printed; it must end with the status."""
+        """Run a shell script in the folder, check its exit status and return its output."""
         path = f"{MELTANO.parent}{os.pathsep}{os.environ['PATH']}"
         finished = subprocess.run(
             ["/bin/bash", "-euo", "pipefail", "-c", script],
@@ -58,12 +58,12 @@ class Project:
 
 
 def shown(page: str, language: str) -> list[str]:
-    """Return the code blocks of a page of the documentation that are in a language."""
+    """Return the code blocks in a language on a page of the documentation."""
     return re.findall(rf"^```{language}\n(.*?)^```$", (HOME / page).read_text(), re.DOTALL | re.MULTILINE)
 
 
 def _merged(old: Any, new: Any) -> Any:
-    """Two pieces of YAML as one; plugins with the same name are one plugin."""
+    """Return two YAML values merged; plugins with the same name become one."""
     if isinstance(old, dict) and isinstance(new, dict):
         return {**old, **{name: _merged(old.get(name), value) for name, value in new.items()}}
     if isinstance(old, list) and isinstance(new, list) and all(isinstance(item, dict) for item in old + new):

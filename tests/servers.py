@@ -1,4 +1,4 @@
-"""Servers on a free port of 127.0.0.1 that stop with the test."""
+"""Servers that stop at the end of a test."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def serving(server: Server) -> Iterator[Server]:
 
 
 def relay(left: socket.socket, right: socket.socket) -> None:
-    """Carry bytes both ways until both sides have ended."""
+    """Forward bytes in both directions until both sides have closed."""
     back = Thread(target=_copy, args=(right, left))
     back.start()
     _copy(left, right)
@@ -34,7 +34,7 @@ def relay(left: socket.socket, right: socket.socket) -> None:
 
 
 def _copy(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):  # one side is gone
+    with suppress(OSError):  # one side has closed the connection
         while data := source.recv(65536):
             sink.sendall(data)
         sink.shutdown(socket.SHUT_WR)

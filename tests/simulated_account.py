@@ -31,18 +31,18 @@ def get_key(record: Record) -> str:
 
 @dataclass
 class SimulatedAccount:
-    """An account that may change before each answer.
+    """An account that may change before each response.
 
     Attributes:
-        records: All records, in the order in which listings have them.
-        per_page: How many records a page has; None for an endpoint that answers with all of them.
-        cap: The largest count that is announced.
-        cut_short: For the number of a request, how many records its answer has at most.
+        records: All records, in the order of the listings.
+        per_page: The number of records on a page; None for an endpoint without pagination.
+        cap: The maximum of `total`.
+        cut_short: By the number of a request, the number of records after which its response is truncated.
         in_both: The keys of records that are in both listings.
-        before_answer: Called with the number of the request before each answer; may change the account.
-        now: Moves on by a second with each answer.
-        asked: The listing and page of each request that has been answered.
-        created: How many records have ever been created.
+        before_answer: Called with the number of the request before each response; may change the account.
+        now: The current time, one second later with each response.
+        asked: The listing and page number of each request.
+        created: The number of records that were ever created.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -58,11 +58,11 @@ class SimulatedAccount:
 
     @property
     def requests(self) -> int:
-        """How many requests have been answered."""
+        """The number of requests so far."""
         return len(self.asked)
 
     def create(self, position: int = 0, status: str = "active") -> Record:
-        """Add a record, by default before all others."""
+        """Create a record, by default before all others."""
         self.created += 1
         record: Record = {"id": f"record-{self.created}", "status": status, "version": 0}
         self.records.insert(position, record)
@@ -70,7 +70,7 @@ class SimulatedAccount:
         return record
 
     def fill(self, count: int, status: str = "active") -> SimulatedAccount:
-        """Create many records."""
+        """Create several records."""
         for _ in range(count):
             self.create(status=status)
         return self
@@ -92,7 +92,7 @@ class SimulatedAccount:
         ]
 
     def answer(self, wanted: Wanted) -> Page:
-        """Answer a request as the API does; one that is refused is made again."""
+        """Respond to a request as the API does, and retry if the page is invalid."""
         listing, number = wanted
         with self._lock:
             self.asked.append(wanted)
@@ -117,17 +117,17 @@ class SimulatedAccount:
 
 
 class Fetcher(Protocol):
-    """What fetches pages: `Prefetch`, `AnyOrder` or `OneByOne`."""
+    """Fetches pages: `Prefetch`, `AnyOrder` or `OneByOne`."""
 
     def get(self, wanted: Wanted, upcoming: Iterable[Wanted] = ()) -> Page:
-        """Return a page, and let the pages after it be fetched."""
+        """Return a page; the upcoming ones may be fetched ahead."""
 
     def discard(self) -> None:
-        """Forget what was fetched ahead."""
+        """Discard the pages that were fetched ahead."""
 
 
 class OneByOne:
-    """Requests each page when it is wanted."""
+    """Fetches one page at a time, without prefetching."""
 
     def __init__(self, fetch: Callable[[Wanted], Page]) -> None:
         self._fetch = fetch
@@ -141,9 +141,9 @@ class OneByOne:
 
 
 class AnyOrder:
-    """Has as many requests in flight as there are workers, and lets them be answered in any order.
+    """Has as many requests in flight as there are workers, which get their responses in random order.
 
-    One worker answers in the order of the requests.
+    With one worker, responses are in the order of the requests.
     """
 
     def __init__(self, fetch: Callable[[Wanted], Page], workers: int, choice: random.Random) -> None:
@@ -154,7 +154,7 @@ class AnyOrder:
         self._answers: dict[Wanted, Page] = {}
 
     def get(self, wanted: Wanted, upcoming: Iterable[Wanted] = ()) -> Page:
-        """Return a page; those after it may have been answered earlier, now or later."""
+        """Return a page; the upcoming ones may be fetched before it, with it or later."""
         for each in [wanted, *upcoming][: self._workers * AHEAD_PER_WORKER]:
             if each not in self._waiting and each not in self._answers:
                 self._waiting.append(each)
@@ -165,7 +165,7 @@ class AnyOrder:
         return self._answers.pop(wanted)
 
     def discard(self) -> None:
-        """Forget all requests; those in flight are answered to nobody."""
+        """Discard all requests and pages."""
         self._waiting.clear()
         self._answers.clear()
 
@@ -185,7 +185,7 @@ class SimulatedSource:
     is_closing: bool = False
 
     def pages(self, listing: Listing, start: int) -> Generator[Page, None, None]:
-        """Yield the pages of a listing, from a number on."""
+        """Yield the pages of a listing, starting at a page number."""
         first_pages = [(other, 1) for other in self.listings[self.listings.index(listing) + 1 :]]
         number, last_number = start, start
         while True:
@@ -197,7 +197,7 @@ class SimulatedSource:
             number, last_number = page.number + 1, page.last_number
 
     def request(self, wanted: Sequence[Wanted]) -> Sequence[Page]:
-        """Return pages that are requested from now on."""
+        """Request pages anew, and return them."""
         self.fetcher.discard()
         self.is_closing = True
         pages = [self.fetcher.get(each, wanted[place:]) for place, each in enumerate(wanted)]
@@ -205,5 +205,5 @@ class SimulatedSource:
         return pages
 
     def discard_prefetched(self) -> None:
-        """Forget the pages that were requested ahead."""
+        """Discard the pages that were fetched ahead."""
         self.fetcher.discard()

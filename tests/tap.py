@@ -1,4 +1,4 @@
-"""Runs the installed `tap-trackly` as a user does: as a process."""
+"""Runs the installed command `tap-trackly`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FORMATS = FormatChecker(())
 
 @dataclass
 class Run:
-    """What a run left: its exit status, its log, and its messages, which must be valid."""
+    """The result of a run: its exit status, output, log and messages, which must be valid."""
 
     status: int
     stdout: str
@@ -71,17 +71,17 @@ class Run:
         return None if value is None else str(value)
 
     def lines(self, level: str) -> list[str]:
-        """The tap's own log lines of a level; Python's and the SDK's say things about the machine, too."""
+        """Return the tap's own log lines of a level, without those of Python and the SDK."""
         return [line for line in self.log.splitlines() if f"| {level}" in line and "| tap-trackly" in line]
 
     @property
     def retries(self) -> list[tuple[str, float]]:
-        """The warning of each retry, and the seconds that it announces."""
+        """The warning of each retry, with the wait in seconds."""
         found = [(line, re.search(r" in ([0-9.]+) s \(\d+ of \d+\)", line)) for line in self.lines("WARNING")]
         return [(line, float(match[1])) for line, match in found if match]
 
     def assert_failed(self, *words: str) -> None:
-        """The run failed with one line that has these words, and a next run can start from its state."""
+        """Check that the run failed with one line that has these words, and did not advance the bookmark."""
         assert self.status == 1, self.log
         assert "Traceback" not in self.log
         assert max(map(len, self.log.splitlines())) < 1000
@@ -95,9 +95,9 @@ class Run:
 
 
 def parse_messages(stdout: str) -> list[dict[str, Any]]:
-    """Parse Singer messages: each line whole, each record valid against its SCHEMA."""
+    """Parse Singer messages, and check that no line is cut and each record is valid against its SCHEMA."""
     *lines, rest = stdout.split("\n")
-    assert rest == "", "half a line"
+    assert rest == "", "the last line is cut"
     validators: dict[str, Validator] = {}
     messages = [exact(line) for line in lines]
     for message in messages:
@@ -119,7 +119,7 @@ def _has_time_zone(value: object) -> bool:
 
 
 def exact(text: str) -> Any:
-    """Parse JSON, keeping every digit."""
+    """Parse JSON, with numbers as decimals."""
     return json.loads(text, parse_float=Decimal, parse_constant=_refuse)
 
 
@@ -128,7 +128,7 @@ def _refuse(constant: str) -> None:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process's environment without a tap's settings and proxies, and with some variables."""
+    """Return the environment of this process without settings of the tap and proxies, with some variables added."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -147,7 +147,7 @@ def started(
     command: Sequence[str | Path] = (TAP,),
     **popen: Any,
 ) -> Iterator[subprocess.Popen[str]]:
-    """Start the tap; with a config and without a catalog it reads the offers. It ends with the context."""
+    """Start the tap, and kill it at the end. With a config and no catalog, it reads the offers."""
     if config is not None and catalog is None and not options:
         catalog = selecting("offers")
     if config and "CONCURRENCY" in os.environ:
@@ -168,14 +168,14 @@ def started(
 
 
 def run_tap(config: Mapping[str, Any] | None = None, *options: str, **how: Any) -> Run:
-    """Run the tap to its end, started as `started` says."""
+    """Run the tap with the arguments of `started` until it ends."""
     with started(config, *options, **how) as process:
         stdout, log = process.communicate(timeout=120)
     return Run(process.returncode, stdout, log)
 
 
 def output_of(*options: str) -> str:
-    """Run the tap with an option that prints something else than messages, and return what it prints."""
+    """Run the tap with options such as --discover, and return its output."""
     return subprocess.run(
         [TAP, *options], env=environment(), capture_output=True, encoding="utf-8", timeout=120, check=True
     ).stdout
@@ -185,7 +185,7 @@ _discovered = cache(output_of)
 
 
 def selecting(*names: str) -> dict[str, Any]:
-    """Return the discovered catalog with these streams selected, and no others."""
+    """Return the discovered catalog with only these streams selected."""
     catalog: dict[str, Any] = json.loads(_discovered("--discover"))
     for stream in catalog["streams"]:
         (entry,) = [entry for entry in stream["metadata"] if not entry["breadcrumb"]]
@@ -194,7 +194,7 @@ def selecting(*names: str) -> dict[str, Any]:
 
 
 def offers_catalog(**selections: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the catalog entry of the offers, with metadata merged into the entries of the named fields."""
+    """Return a catalog of the offers, with changes of the metadata by field."""
     (stream,) = [stream for stream in selecting("offers")["streams"] if stream["tap_stream_id"] == "offers"]
     for entry in stream["metadata"]:
         entry["metadata"].update(selections.get(entry["breadcrumb"][-1] if entry["breadcrumb"] else "", {}))
@@ -202,5 +202,5 @@ def offers_catalog(**selections: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def offers_state(bookmark: str | None = BOOKMARK, **more: str) -> dict[str, Any]:
-    """Return a state as the tap writes it; without `last_full_send` the hours of a full resend start now."""
+    """Return a state of the offers. Without `last_full_send`, no full resend is due in the next run."""
     return {"bookmarks": {"offers": {"replication_key": "updated_at", "replication_key_value": bookmark, **more}}}

@@ -1,4 +1,4 @@
-"""README.md, meltano.yml and the tap agree."""
+"""README.md, meltano.yml and the tap are consistent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MELTANO = yaml.safe_load((PROJECT / "meltano.yml").read_text())
 KINDS = {
     "string": "string",
     "integer": "integer",
-    "number": "string",  # Meltano 4.4 fails on a decimal from the environment; the tap parses the text
+    "number": "string",  # Meltano 4.4 rejects decimals from the environment; the tap parses the string
     "boolean": "boolean",
     "array": "array",
     "object": "object",

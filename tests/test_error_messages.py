@@ -1,4 +1,4 @@
-"""What the log says of errors, and what it never shows."""
+"""Error messages, and what the log must not show."""
 
 from __future__ import annotations
 
@@ -54,17 +54,17 @@ SECRET = "trk_5ecret0f4nAcc0unt"  # noqa: S105
         ("", ""),
     ],
 )
-def test_the_key_and_its_parts_are_masked(text: str, masked: str) -> None:
+def test_mask_key_and_parts(text: str, masked: str) -> None:
     assert mask(text, SECRET) == masked
 
 
-def test_a_short_key_is_masked_whole_and_none_masks_nothing() -> None:
+def test_mask_short_or_empty_key() -> None:
     assert mask("ab ABC abcabc", "abc") == "ab *** ***"
     assert mask("abc", "") == "abc"
 
 
 @given(before=st.text(), after=st.text(), start=st.integers(0, 13), size=st.integers(8, 21))
-def test_no_part_of_the_key_is_left(before: str, after: str, start: int, size: int) -> None:
+def test_mask_leaves_no_part(before: str, after: str, start: int, size: int) -> None:
     masked = mask(before + SECRET[start : start + size] + after, SECRET).lower()
     assert not any(SECRET[place : place + 8].lower() in masked for place in range(len(SECRET) - 7))
 
@@ -89,14 +89,14 @@ def test_invisible_characters_are_escaped(text: str, line: str) -> None:
 
 
 @given(st.text(alphabet=st.characters()))
-def test_any_text_becomes_one_short_line(text: str) -> None:
+def test_one_line_of_any_text(text: str) -> None:
     line = one_line(text)
     assert len(line) <= MAX_WORDS
     assert len(line.splitlines()) <= 1
     line.encode()
 
 
-def test_long_text_is_cut() -> None:
+def test_long_text_is_truncated() -> None:
     assert one_line("x" * 200) == "x" * (MAX_WORDS - 1) + "…"
     assert one_line("x" * MAX_WORDS) == "x" * MAX_WORDS
 
@@ -109,7 +109,7 @@ def test_long_text_is_cut() -> None:
         ("٠١٢٣٤٥٦", "***"),
     ],
 )
-def test_phone_numbers_are_not_shown(text: str, shown: str) -> None:
+def test_phone_numbers_are_masked(text: str, shown: str) -> None:
     assert without_phone_numbers(text) == shown
 
 
@@ -128,7 +128,7 @@ def test_phone_numbers_are_not_shown(text: str, shown: str) -> None:
         (b"[" * 100_000, ""),
     ],
 )
-def test_words_of_the_api(body: bytes, words: str) -> None:
+def test_api_error_text(body: bytes, words: str) -> None:
     assert api_words(body) == words
 
 
@@ -145,12 +145,12 @@ def test_words_of_the_api(body: bytes, words: str) -> None:
         (410, "", "does not accept"),
     ],
 )
-def test_advice_for_a_status(status: int, words: str, advice: str) -> None:
+def test_status_advice(status: int, words: str, advice: str) -> None:
     assert advice in status_advice(status, words, "offers")
 
 
 def chained(*errors: BaseException) -> Any:
-    """Return the last of some errors, each raised while the one before was handled."""
+    """Chain errors, as if each was raised while the previous one was handled; return the last."""
     before: BaseException | None = None
     for error in errors:
         error.__context__, before = before, error
@@ -179,7 +179,7 @@ TRANSIENT = [
 
 
 @pytest.mark.parametrize("cause,words", TRANSIENT)
-def test_a_transient_error_has_no_advice(cause: Exception, words: str) -> None:
+def test_transient_errors_have_no_advice(cause: Exception, words: str) -> None:
     error = chained(cause, requests.ConnectionError(f"{PROXY} HTTP/1.1 200 {SECRET}"))
     assert root_cause(error) is cause
     assert words in connection_words(cause)
@@ -203,7 +203,7 @@ def test_a_transient_error_has_no_advice(cause: Exception, words: str) -> None:
         (BodyTooLargeError("the answer is larger than 128 MB"), "128 MB", "page_size"),
     ],
 )
-def test_an_error_that_the_user_must_fix_has_advice(cause: Exception, words: str, advice: str) -> None:
+def test_connection_advice(cause: Exception, words: str, advice: str) -> None:
     assert words in connection_words(cause)
     assert not {SECRET, PROXY} & set(connection_words(cause).split())
     assert advice in connection_advice(chained(cause, ProxyError(PROXY)))
@@ -218,7 +218,7 @@ def test_an_error_that_the_user_must_fix_has_advice(cause: Exception, words: str
         (UnicodeError("label too long"), "api_url"),
     ],
 )
-def test_an_address_that_is_not_valid_has_advice(error: Exception, advice: str) -> None:
+def test_invalid_url_advice(error: Exception, advice: str) -> None:
     assert advice in connection_advice(error)
     assert connection_words(error) == type(error).__name__
 
@@ -230,7 +230,7 @@ def test_unreachable_hosts() -> None:
     assert not is_unreachable(chained(ConnectionResetError(), requests.ConnectionError()))
 
 
-def test_errors_that_are_not_made_for_users_show_their_type() -> None:
+def test_unexpected_error_shows_type() -> None:
     assert error_line(ValueError("a\nb"), (KeyError,)) == "ValueError: a b"
     assert error_line(ValueError("a\nb"), (ValueError,)) == "a b"
 
@@ -245,7 +245,7 @@ def log_record(message: str, *args: Any, name: str = "tap-trackly", exc_info: An
     return logging.LogRecord(name, logging.WARNING, "", 0, message, args, exc_info)
 
 
-def test_log_lines_are_short_and_without_the_key(log_filter: LogFilter) -> None:
+def test_log_filter(log_filter: LogFilter) -> None:
     record = log_record("Key %s:\n%s", SECRET, "x" * 1000)
     assert log_filter.filter(record)
     message = record.getMessage()
@@ -254,19 +254,19 @@ def test_log_lines_are_short_and_without_the_key(log_filter: LogFilter) -> None:
     assert len(message) == MAX_LINE
 
 
-def test_percent_signs_in_the_words_of_others_are_kept(log_filter: LogFilter) -> None:
+def test_log_filter_keeps_percent_signs(log_filter: LogFilter) -> None:
     record = log_record("%s", "100 %s %d")
     assert log_filter.filter(record)
     assert record.getMessage() == "100 %s %d"
 
 
-def test_metrics_keep_their_form(log_filter: LogFilter) -> None:
+def test_log_filter_keeps_metrics(log_filter: LogFilter) -> None:
     record = log_record("METRIC: %s", {"a": 1}, name=METRICS_LOGGER)
     assert log_filter.filter(record)
     assert record.msg == "METRIC: %s"
 
 
-def test_tracebacks_do_not_show_the_key(log_filter: LogFilter) -> None:
+def test_log_filter_masks_tracebacks(log_filter: LogFilter) -> None:
     record = log_record("Traceback:", exc_info=(ValueError, ValueError(f"Key {SECRET}"), None))
     assert log_filter.filter(record)
     shown = logging.Formatter().format(record)

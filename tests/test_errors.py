@@ -1,4 +1,4 @@
-"""Errors that the user must fix: the run fails at once, with one line that says what to do, and without the key."""
+"""Errors that the user must fix: the run fails at once, with one log line that says what to do without the key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.tap import BOOKMARK, offers_state, run_tap, selecting
 
 
 @pytest.mark.parametrize("code", ["missing_api_key", "invalid_api_key", "unauthorized"])
-def test_refused_key(trackly: FakeTrackly, code: str) -> None:
+def test_invalid_key(trackly: FakeTrackly, code: str) -> None:
     trackly.inject(answer({"error": "API key is invalid.", "code": code}, 401), times=inf)
     run = trackly.run(max_retries=5, concurrency=1)
     run.assert_failed("HTTP 401", "API key is invalid.", code, "Settings > API Keys", "api_key")
@@ -34,7 +34,7 @@ def test_suspended_account(trackly: FakeTrackly) -> None:
 
 
 @pytest.mark.parametrize("stream", ["offers", "schedules"])
-def test_product_that_the_account_does_not_have(trackly: FakeTrackly, stream: str) -> None:
+def test_product_not_enabled(trackly: FakeTrackly, stream: str) -> None:
     trackly.inject(answer({"error": "Not enabled.", "code": f"{stream}_not_enabled"}, 403), times=inf, stream=stream)
     run = trackly.run(concurrency=1, catalog=selecting(stream, "lists", "creatives"))
     run.assert_failed("HTTP 403, Not enabled.", f"{stream}_not_enabled", f"deselect the stream '{stream}'")
@@ -45,7 +45,7 @@ def test_product_that_the_account_does_not_have(trackly: FakeTrackly, stream: st
 
 
 @pytest.mark.parametrize("status", [400, 404, 410])
-def test_status_that_is_not_retried(trackly: FakeTrackly, status: int) -> None:
+def test_fatal_status(trackly: FakeTrackly, status: int) -> None:
     trackly.inject(answer({"error": "No."}, status), times=inf)
     trackly.run(concurrency=1).assert_failed(f"HTTP {status}, No.", "api_url" if status == 404 else "")
     assert len(trackly.requests) == 1
@@ -69,7 +69,7 @@ def test_redirect_to_an_invalid_url(trackly: FakeTrackly, location: str) -> None
 
 
 @pytest.mark.parametrize("record", [{"id": None}, {"id": ""}, {}])
-def test_record_without_a_key(trackly: FakeTrackly, record: dict[str, str | None]) -> None:
+def test_record_without_primary_key(trackly: FakeTrackly, record: dict[str, str | None]) -> None:
     place = sorted(trackly.account.offers)[13]
     trackly.account.offers[place] = {"status": "active", **record}
     listed = [offer.get("id") or None for offer in trackly.account.listed(None)]
@@ -77,7 +77,7 @@ def test_record_without_a_key(trackly: FakeTrackly, record: dict[str, str | None
     run.assert_failed("page 2", f"record {listed.index(None) - 9}", "'id'")
 
 
-def test_http_to_another_host() -> None:
+def test_unencrypted_api_url() -> None:
     run = run_tap({"api_key": KEY, "api_url": "http://trackly.invalid/api/v2", "max_retries": 0})
     run.assert_failed("trackly.invalid")
     (line,) = run.lines("WARNING")
@@ -85,12 +85,12 @@ def test_http_to_another_host() -> None:
     assert "http, not https" in line
 
 
-def test_http_to_this_host(trackly: FakeTrackly) -> None:
+def test_unencrypted_api_url_on_localhost(trackly: FakeTrackly) -> None:
     assert not trackly.sync().lines("WARNING")
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 500])
-def test_key_in_an_answer_is_masked(trackly: FakeTrackly, status: int) -> None:
+def test_key_in_response_is_masked(trackly: FakeTrackly, status: int) -> None:
     trackly.inject(
         answer({"error": f"Key {KEY} is wrong: " + "x" * 500, "code": KEY, "message": KEY}, status), times=inf
     )
@@ -111,6 +111,6 @@ def test_key_in_a_record_is_masked(trackly: FakeTrackly) -> None:
     assert "y" * 201 not in run.log
 
 
-def test_traceback_at_level_debug(trackly: FakeTrackly) -> None:
+def test_traceback_at_debug_level(trackly: FakeTrackly) -> None:
     trackly.inject(answer(ERROR, 404), times=inf)
     assert "Traceback" in trackly.run(variables={"TAP_TRACKLY_LOGLEVEL": "DEBUG"}).log

@@ -29,41 +29,41 @@ def due(bookmark: str | None, start_date: str | None = None, reason: str = "") -
     return thresholds(state, datetime.fromisoformat(bookmark) if bookmark else None, start_date, reason, NOW)
 
 
-def test_the_first_run_emits_all() -> None:
+def test_first_run() -> None:
     assert due(None) == Thresholds(None, None, is_bookmark_in_future=False)
     assert due(None).is_full
 
 
-def test_the_first_run_with_a_start_date() -> None:
+def test_first_run_with_start_date() -> None:
     first = thresholds({}, datetime.fromisoformat(START_DATE), START_DATE, "", NOW)
     assert first == Thresholds(START_DATE, START_DATE)
     assert first.is_full
 
 
 @pytest.mark.parametrize("start_date", [None, START_DATE])
-def test_a_run_with_a_bookmark(start_date: str | None) -> None:
+def test_bookmark(start_date: str | None) -> None:
     assert due(BOOKMARK, start_date) == Thresholds(BOOKMARK, start_date, is_bookmark_in_future=False)
     assert not due(BOOKMARK, start_date).is_full
 
 
 @pytest.mark.parametrize("start_date", [None, START_DATE])
-def test_a_full_resend(start_date: str | None) -> None:
+def test_full_resend(start_date: str | None) -> None:
     resend = due(BOOKMARK, start_date, "a reason")
     assert resend == Thresholds(start_date, start_date, is_bookmark_in_future=False)
     assert resend.is_full
 
 
 @pytest.mark.parametrize("reason", ["", "a reason"])
-def test_a_bookmark_in_the_future_is_ignored(reason: str) -> None:
+def test_future_bookmark_is_ignored(reason: str) -> None:
     late = due((NOW + timedelta(seconds=1)).isoformat(), START_DATE, reason)
     assert late == Thresholds(START_DATE, START_DATE, is_bookmark_in_future=True)
 
 
-def test_a_bookmark_at_the_start_of_the_run_counts() -> None:
+def test_bookmark_at_start_of_run() -> None:
     assert due(NOW.isoformat()) == Thresholds(NOW.isoformat())
 
 
-def test_a_bookmark_is_compared_in_utc() -> None:
+def test_bookmark_with_utc_offset() -> None:
     assert due("2026-03-02T13:00:00+01:00") == Thresholds("2026-03-02T12:00:00+00:00")
     assert due("2026-03-02T12:00:00+01:00").seen_first == "2026-03-02T11:00:00+00:00"
 
@@ -94,7 +94,7 @@ def test_a_bookmark_is_compared_in_utc() -> None:
         ({}, True),
     ],
 )
-def test_records_at_or_after_the_threshold_are_emitted(updated_at: Any, emitted: Any) -> None:
+def test_should_emit(updated_at: Any, emitted: Any) -> None:
     assert should_emit(updated_at, BOOKMARK) is emitted
     assert should_emit(updated_at, None) is True
 
@@ -124,29 +124,29 @@ def state_of(age: timedelta, fingerprint: str | None = None) -> dict[str, Any]:
         (timedelta(seconds=-1), 0, "the last full resend lies in the future"),
     ],
 )
-def test_a_full_resend_is_due(age: timedelta, hours: float, reason: str) -> None:
+def test_full_resend_hours(age: timedelta, hours: float, reason: str) -> None:
     assert resend_reason(state_of(age), NOW, hours, "a:1") == reason
-    stored = json.loads(json.dumps("a:1"))  # equal, but not the same object, as from a file
+    stored = json.loads(json.dumps("a:1"))  # equal but not identical, as if read from a file
     assert resend_reason(state_of(age, stored), NOW, hours, "a:1") == reason
 
 
-def test_a_state_written_by_hand() -> None:
+def test_state_written_by_hand() -> None:
     assert resend_reason({"replication_key_value": BOOKMARK}, NOW, 24, "a:1") == ""
     assert resend_reason({}, NOW, 0, "a:1") == "full_resend_hours is 0"
 
 
 @pytest.mark.parametrize("value", ["yesterday", None, 5])
-def test_a_state_with_an_invalid_time(value: Any) -> None:
+def test_invalid_last_full_send(value: Any) -> None:
     reason = resend_reason({LAST_FULL_SEND: value}, NOW, 24, "a:1")
     assert reason == "the state does not tell when all records were last sent"
 
 
-def test_the_time_of_the_last_full_resend_may_have_any_zone() -> None:
+def test_last_full_send_with_utc_offset() -> None:
     assert resend_reason({LAST_FULL_SEND: "2026-03-01T14:00:01+01:00"}, NOW, 24, "") == ""
     assert resend_reason({LAST_FULL_SEND: "2026-03-01T14:00:00+01:00"}, NOW, 24, "") != ""
 
 
-def test_a_full_resend_is_due_when_what_it_sends_has_changed() -> None:
+def test_full_resend_after_change() -> None:
     before = fingerprint_of(account="a", settings=["b"], selection=["c"], stream_maps={})
     after = fingerprint_of(account="a", settings=["x"], selection=["c"], stream_maps={"y": 1})
     state = state_of(timedelta(hours=1), before)
@@ -166,12 +166,12 @@ def test_a_full_resend_is_due_when_what_it_sends_has_changed() -> None:
         ("account:1 settings:2 other:3", "settings changed"),
     ],
 )
-def test_the_part_of_a_fingerprint_that_has_changed(before: Any, reason: str) -> None:
+def test_changed_parts_of_fingerprint(before: Any, reason: str) -> None:
     state = {**state_of(timedelta(hours=1)), LAST_FULL_SEND_OF: before}
     assert resend_reason(state, NOW, 24, "account:1 settings:2") == reason
 
 
-def test_a_fingerprint() -> None:
+def test_fingerprint() -> None:
     fingerprint = fingerprint_of(account={"b": 1, "a": 2}, settings=[NOW])
     assert fingerprint == fingerprint_of(account={"a": 2, "b": 1}, settings=[str(NOW)])
     names, hashes = zip(*(part.split(":") for part in fingerprint.split()), strict=True)
@@ -181,5 +181,5 @@ def test_a_fingerprint() -> None:
     assert fingerprint_of(account=["key"]) == "account:f9ba5f51eeb2e314"
 
 
-def test_the_clock_may_be_a_little_wrong() -> None:
+def test_clock_tolerance() -> None:
     assert timedelta(minutes=5) == CLOCK_TOLERANCE

@@ -10,7 +10,7 @@ import pytest
 from tests.fake_trackly import FakeTrackly
 from tests.tap import offers_catalog, offers_state
 
-NEWEST = "2026-01-01T00:00:00+00:00"  # later than all times of the account
+NEWEST = "2026-01-01T00:00:00+00:00"  # later than any updated_at of the account
 
 
 def hours_ago(hours: float) -> str:
@@ -38,7 +38,7 @@ def test_second_run_sends_changes(trackly: FakeTrackly) -> None:
 @pytest.mark.parametrize(
     "bookmark", ["2025-03-01T00:00:00Z", "2025-03-01T00:00:00", "2025-03-01", "2025-03-01T01:00:00+01:00"]
 )
-def test_formats_of_times(trackly: FakeTrackly, bookmark: str) -> None:
+def test_time_formats(trackly: FakeTrackly, bookmark: str) -> None:
     after = [
         "2025-03-01T00:00:00Z",
         "2025-03-01T00:00:00",
@@ -65,7 +65,7 @@ def test_record_without_a_valid_time(trackly: FakeTrackly, invalid: dict[str, An
     assert (second.ids, second.bookmark) == (["2"], "2025-02-01T00:00:00+00:00")
 
 
-def test_bookmark_is_before_the_start_of_the_run(trackly: FakeTrackly) -> None:
+def test_bookmark_stays_before_start_of_run(trackly: FakeTrackly) -> None:
     trackly.put({"id": "1", "updated_at": "2999-01-01T00:00:00Z"})
     run = trackly.sync()
     assert run.bookmark is not None
@@ -118,7 +118,7 @@ def test_bookmark_set_by_hand(trackly: FakeTrackly) -> None:
     assert len(trackly.sync(state=by_hand, full_resend_hours=0).records) == 25
 
 
-def test_many_full_resend_hours(trackly: FakeTrackly) -> None:
+def test_large_full_resend_hours(trackly: FakeTrackly) -> None:
     assert trackly.sync(state=offers_state(NEWEST), full_resend_hours=1e12).ids == []
 
 
@@ -138,14 +138,14 @@ def test_full_resend_after_wider_settings(trackly: FakeTrackly) -> None:
     assert all("payout" in record for record in wide.records)
 
 
-def test_full_resend_of_a_status_without_a_new_time(trackly: FakeTrackly) -> None:
+def test_full_resend_of_change_without_updated_at(trackly: FakeTrackly) -> None:
     first = trackly.sync()
     offer = next(offer for offer in trackly.account.offers.values() if offer["status"] == "active")
     offer["status"] = "archived"
     assert trackly.sync(state=first.state, full_resend_hours=0).by_id[offer["id"]]["status"] == "archived"
 
 
-def test_state_of_a_run_without_changes(trackly: FakeTrackly) -> None:
+def test_state_without_changes(trackly: FakeTrackly) -> None:
     first = trackly.sync(state=offers_state(NEWEST))
     second = trackly.sync(state=first.state)
     assert first.records == second.records == []

@@ -1,4 +1,4 @@
-"""Meltano loads the account into real targets, twice, with changes between."""
+"""Meltano loads an account into targets, changes it and loads it again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Meltano = Callable[..., str]
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     with postgres() as address:
-        # A server far from UTC: times must land as UTC all the same.
+        # Times must be stored in UTC, even if the time zone of the server is another.
         with psycopg.connect(address, autocommit=True) as connection:
             connection.execute("ALTER SYSTEM SET timezone = 'America/New_York'")
             connection.execute("SELECT pg_reload_conf()")
@@ -80,7 +80,7 @@ def table(database: psycopg.Connection, columns: str = "id, payout, status") -> 
 
 
 def csv_rows(folder: Path, stream: str) -> list[list[dict[str, str]]]:
-    """The rows of each file of a stream, the oldest file first."""
+    """Return the rows of each file of a stream, oldest file first."""
     return [list(csv.DictReader(StringIO(file.read_text("utf-8")))) for file in sorted(folder.glob(f"{stream}-*"))]
 
 
@@ -123,12 +123,12 @@ def test_postgres_column_types(trackly: FakeTrackly, database: psycopg.Connectio
         Decimal("12345678901234.123456789"),
         True,
         {"vertical": "health", "geo": "US"},
-        datetime(2025, 11, 1, 14, 30),  # noqa: DTZ001 - the column has no zone
+        datetime(2025, 11, 1, 14, 30),  # noqa: DTZ001 - the column has no time zone
     )
 
 
 class Forwarder(BaseRequestHandler):
-    """Carries bytes between a TCP connection and PostgreSQL's Unix socket."""
+    """Forwards a TCP connection to the Unix socket of PostgreSQL."""
 
     path: str
 
@@ -237,7 +237,7 @@ def test_csv_default_streams(trackly: FakeTrackly, meltano: Meltano, tmp_path: P
 
 
 @pytest.mark.parametrize("target", ["target-postgres", "target-csv", "target-jsonl"])
-def test_any_selection_lands_in_each_target(
+def test_selection_in_each_target(
     target: str, trackly: FakeTrackly, database: psycopg.Connection, meltano: Meltano, tmp_path: Path
 ) -> None:
     left_out = {"offers": "metadata", "audiences": "filter", "creatives": "offers", "schedules": "blasts"}

@@ -1,26 +1,25 @@
-"""Syncs of an account that changes, checked over many histories.
+"""Syncs of an account that changes, in many random histories.
 
-What holds: a record that was there all along, and changed with its `updated_at` at any time before the run began,
-is in the target after the run; or the run says that it is incomplete, and the state is where it was. A full resend
-sends records that changed without their `updated_at`, too.
+The property: after a run, the target has every record that existed throughout the run, in the version in which it
+last changed its `updated_at` before the run, or a later one; or the run is incomplete, and the state is unchanged.
+After a full resend, the target also has the changes that did not update `updated_at`.
 
-What cannot hold, and is left out here:
+The property does not hold in these cases, which the histories avoid:
 
-- With several requests in flight, and contacts: one insertion and one removal within the time of a request leave
-  every total as it was, so a record may be missed. Here contacts are read so while they are only inserted or only
-  removed.
-- Offers, where the tap reads all statuses: nothing is deleted, so the records read are all there are if each
-  listing has at the end as many as were read. They are counted by one request for each listing, and a record that
-  changes its listing between these may be counted twice. Here no record may do that in a run that is held to it.
-- Offers, where the tap reads some statuses: if one leaves the listing behind the page that is being read, and
-  another enters ahead of it, every total stays as it was, and a record is missed unless the first page shows it.
-  Here new offers come first, as they do for contacts.
-- A count that is capped: it shows no removal. Offers are read twice then; contacts are not, and are here read so
-  only while none is removed, with one request in flight.
-- The same in two answers: a listing that is cut short twice at the same record, or that changes twice at the same
-  pages in both passes where it has duplicate records or a capped count.
+- Contacts with several requests in flight: if one contact is inserted and one removed during a request, every
+  `total` stays the same and a record may be missed. Here such contacts are only inserted or only removed.
+- Offers of all statuses: offers are never deleted, so all were read if at the end each listing has as many as were
+  read. The listings are counted with one request each, and an offer that moves to another listing between these
+  requests may be counted twice. Here a run with changes during the closing check is not checked.
+- Offers of some statuses: if one offer leaves the listing on a page that was already read and another enters it on a
+  later page, every `total` stays the same and a record is missed, unless the first page changes. Here new offers come
+  first, like contacts.
+- A capped count does not show removals. Then offers are read twice, but contacts are not. Here contacts with a
+  capped count are never removed, and one request is in flight.
+- Two equal faults: a listing that is truncated twice at the same record, or one with duplicates or a capped count
+  that changes at the same pages in two passes.
 
-The number of histories can be raised: `HISTORIES=20000 .venv/bin/python -m pytest tests/test_model.py`.
+More histories: `HISTORIES=20000 .venv/bin/python -m pytest tests/test_model.py`.
 """
 
 from __future__ import annotations
@@ -73,16 +72,16 @@ CONTACT_CHANGES = [*UPDATES, "create", "delete", "swap contacts"]
 
 @dataclass
 class History:
-    """What happens to an account.
+    """An account and its changes.
 
     Attributes:
-        statuses: Of the records at the beginning.
-        between: The changes before each sync after the first.
-        during: For each sync, the changes before some of the answers.
-        per_page: How many records a page has; None for an endpoint that answers with all of them.
-        cap: The largest count that is announced.
-        in_both: The record that both listings have, by its place at the beginning.
-        cut: The number of a request whose answer is cut short, and to how many records.
+        statuses: The statuses of the initial records.
+        between: The changes before each sync but the first.
+        during: For each sync, the changes before a response, by the number of the request.
+        per_page: The number of records on a page; None for an endpoint without pagination.
+        cap: The maximum of `total`.
+        in_both: The index of the initial record that is in both listings.
+        cut: The number of a request whose response is truncated, and its number of records.
     """
 
     statuses: Sequence[str]
@@ -96,7 +95,7 @@ class History:
 
 @dataclass
 class Target:
-    """A table, and the state that a run stored last."""
+    """A table and the last state."""
 
     rows: dict[str, Record] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
@@ -104,7 +103,7 @@ class Target:
 
 @dataclass
 class Simulation:
-    """A target that is synced with an account while the account changes."""
+    """Syncs of an account that changes to a target."""
 
     account: SimulatedAccount
     listings: Sequence[Listing]
@@ -115,7 +114,7 @@ class Simulation:
     changed_while_closing: bool = False
 
     def change(self, kind: str, which: int) -> None:
-        """Apply one change to one record or to the order of all."""
+        """Change one record or the order of all records."""
         account = self.account
         kind, _, how = kind.partition(" ")
         change = account.change if how == "quietly" else account.touch
@@ -179,7 +178,7 @@ class Simulation:
         return read
 
     def check_sync(self, during: Mapping[int, Changes] | None = None, hours: float = 24) -> VerifiedRead:
-        """Sync, and hold what a run promises."""
+        """Sync, and check the property for this run."""
         is_full = hours == 0 or not self.target.state or CONTACTS in self.listings
         wanted = {
             record["id"]: record["version" if is_full else "touched_version"]
@@ -204,7 +203,7 @@ class Simulation:
         return read
 
     def check(self, history: History) -> None:
-        """Hold what runs promise over a whole history."""
+        """Check the property for all runs of a history."""
         account = self.account
         account.per_page, account.cap = history.per_page, history.cap
         account.cut_short = dict([history.cut] if history.cut else [])
@@ -227,7 +226,7 @@ class Simulation:
 
 
 def histories(kinds: Sequence[str], statuses: Sequence[str] = ("active",), **more: Any) -> st.SearchStrategy[History]:
-    """Return histories with some kinds of changes during reads."""
+    """Return histories with these kinds of changes during the syncs."""
     changes = st.lists(st.tuples(st.sampled_from(kinds), st.integers(0, MOST_RECORDS)), min_size=1, max_size=3)
     return st.builds(
         History,
@@ -254,7 +253,7 @@ def test_offers(history: History) -> None:
 
 @checked
 @given(history=histories(OFFER_CHANGES, BOTH_STATUSES), seed=st.integers(0, 99))
-def test_offers_with_answers_in_any_order(history: History, seed: int) -> None:
+def test_offers_with_responses_in_any_order(history: History, seed: int) -> None:
     Simulation(SimulatedAccount(), [DEFAULT, ARCHIVED], workers=8, seed=seed).check(history)
 
 
@@ -269,7 +268,7 @@ def test_offers_with_duplicates_or_a_capped_count(history: History, workers: int
 
 @checked
 @given(history=histories(OFFER_CHANGES, BOTH_STATUSES, per_page=st.sampled_from([3, None]), cut=CUTS))
-def test_offers_of_which_an_answer_is_cut_short(history: History) -> None:
+def test_offers_with_truncated_response(history: History) -> None:
     Simulation(SimulatedAccount(), [DEFAULT, ARCHIVED]).check(history)
 
 
@@ -293,11 +292,11 @@ def test_signups_with_a_capped_count(history: History) -> None:
 
 @checked
 @given(history=histories([*UPDATES, "create"]), seed=st.integers(0, 99))
-def test_signups_with_answers_in_any_order(history: History, seed: int) -> None:
+def test_signups_with_responses_in_any_order(history: History, seed: int) -> None:
     Simulation(SimulatedAccount(), [CONTACTS], workers=8, seed=seed).check(history)
 
 
 @checked
 @given(history=histories([*UPDATES, "delete"]), seed=st.integers(0, 99))
-def test_removals_with_answers_in_any_order(history: History, seed: int) -> None:
+def test_removals_with_responses_in_any_order(history: History, seed: int) -> None:
     Simulation(SimulatedAccount(), [CONTACTS], workers=8, seed=seed).check(history)

@@ -1,4 +1,4 @@
-"""The way to the API: TLS, proxies, redirects, connections, and answers that take too long."""
+"""The network: TLS, proxies, redirects, connections and timeouts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BASIC = f"Basic {b64encode(USER.encode()).decode()}"
 
 
 def certified(*hosts: str) -> ssl.SSLContext:
-    """Return what a server needs that has a certificate of the authority."""
+    """Return a TLS context with a certificate of the authority for these hosts."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     AUTHORITY.issue_cert(*hosts).configure_cert(context)
     return context
@@ -40,7 +40,7 @@ def secure() -> Iterator[FakeTrackly]:
 
 @pytest.fixture
 def trusting(tmp_path: Path) -> dict[str, str]:
-    """Environment variables with which the tap trusts the authority."""
+    """Environment variables that make the tap trust the authority."""
     AUTHORITY.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
     return {"REQUESTS_CA_BUNDLE": str(tmp_path / "authority.pem")}
 
@@ -64,7 +64,7 @@ def test_certificate_of_another_host(trusting: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("user", ["", f"{USER}@"], ids=["without user", "with user"])
 def test_http_proxy(trackly: FakeTrackly, user: str) -> None:
-    """The fake is the proxy: it gets requests for a host that does not exist."""
+    """The fake Trackly is the proxy, and gets the requests for a host that does not exist."""
     proxy = f"http://{user}127.0.0.1:{trackly.server_port}"
     run = trackly.sync(api_url="http://trackly.invalid/api/v2", variables={"NO_PROXY": "", "HTTP_PROXY": proxy})
     assert run.ids == sorted(trackly.account.offers)
@@ -73,7 +73,7 @@ def test_http_proxy(trackly: FakeTrackly, user: str) -> None:
     assert USER not in run.log
 
 
-def test_key_in_clear_to_a_proxy(trackly: FakeTrackly) -> None:
+def test_unencrypted_key_to_proxy(trackly: FakeTrackly) -> None:
     proxy = f"http://127.0.0.1:{trackly.server_port}"
     (line,) = trackly.sync(variables={"NO_PROXY": "", "HTTP_PROXY": proxy}).lines("WARNING")
     assert "http, not https" in line
@@ -85,7 +85,7 @@ def test_no_proxy(trackly: FakeTrackly) -> None:
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """Makes tunnels for those who have the password; knows the way to a host that others cannot reach."""
+    """A proxy with a password, which can reach trackly.invalid."""
 
     def do_CONNECT(self) -> None:
         if self.headers.get("Proxy-Authorization") != BASIC:
@@ -98,8 +98,8 @@ class Proxy(BaseHTTPRequestHandler):
             self.end_headers()
             relay(self.connection, origin)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
-        """Say nothing."""
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_https_proxy(secure: FakeTrackly, trusting: dict[str, str], proxy: str) 
 
 
 @pytest.mark.parametrize("user", ["", "user:wr0ng"], ids=["without user", "wrong password"])
-def test_https_proxy_that_refuses(secure: FakeTrackly, trusting: dict[str, str], proxy: str, user: str) -> None:
+def test_https_proxy_authentication_fails(secure: FakeTrackly, trusting: dict[str, str], proxy: str, user: str) -> None:
     run = through(proxy, user, secure, trusting)
     run.assert_failed("https://trackly.invalid", "407")
     assert "wr0ng" not in run.log
@@ -144,7 +144,7 @@ def test_connections_are_kept_alive(trackly: FakeTrackly) -> None:
 
 
 @pytest.mark.parametrize("fault", [close, reset])
-def test_connection_that_was_closed_while_idle(trackly: FakeTrackly, fault: Fault) -> None:
+def test_closed_keep_alive_connection(trackly: FakeTrackly, fault: Fault) -> None:
     trackly.inject(fault, page=3)
     run = trackly.sync(page_size=10, concurrency=1)
     assert run.ids == sorted(trackly.account.offers)
@@ -172,7 +172,7 @@ SLOW = {
 
 
 def assert_given_up(trackly: FakeTrackly, fault: Fault, **variables: str) -> None:
-    """The tap does not wait for an answer that never ends, but asks again."""
+    """Check that the tap stops waiting for the response, and retries."""
     trackly.inject(fault, page=2)
     run = trackly.sync(page_size=10, request_timeout=1, variables=variables)
     assert run.ids == sorted(trackly.account.offers)
@@ -182,17 +182,17 @@ def assert_given_up(trackly: FakeTrackly, fault: Fault, **variables: str) -> Non
 
 
 @pytest.mark.parametrize("name", SLOW)
-def test_answer_that_does_not_end(trackly: FakeTrackly, name: str) -> None:
+def test_endless_response(trackly: FakeTrackly, name: str) -> None:
     assert_given_up(trackly, SLOW[name])
 
 
 @pytest.mark.parametrize("name", ["silence", "in the headers", "in the body"])
-def test_answer_that_does_not_end_over_tls(secure: FakeTrackly, trusting: dict[str, str], name: str) -> None:
+def test_endless_response_over_tls(secure: FakeTrackly, trusting: dict[str, str], name: str) -> None:
     assert_given_up(secure, SLOW[name], **trusting)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_server_that_says_nothing(scheme: str) -> None:
+def test_silent_server(scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"{scheme}://127.0.0.1:{server.getsockname()[1]}"
         run = run_tap({"api_key": KEY, "api_url": url, "request_timeout": 1, "max_retries": 0})

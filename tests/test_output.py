@@ -1,4 +1,4 @@
-"""Messages on standard output: the same as the SDK's, in whole lines, all of them with each STATE."""
+"""Messages on standard output: the same as from the SDK's writer, in whole lines, flushed with each STATE."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MESSAGES: list[Message] = [
 
 @contextmanager
 def standard_output(file: int) -> Iterator[None]:
-    """Let this process have another standard output."""
+    """Redirect the standard output of this process."""
     saved = os.dup(1)
     os.dup2(file, 1)
     try:
@@ -51,18 +51,18 @@ def standard_output(file: int) -> Iterator[None]:
         os.close(saved)
 
 
-def test_messages_are_those_of_the_sdk(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_same_messages_as_sdk(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     writer, sdk_writer = LineWriter(), MsgSpecWriter()
     for message in MESSAGES:
         writer.write_message(message)
     assert capfdbinary.readouterr().out == b"".join(bytes(sdk_writer.format_message(message)) for message in MESSAGES)
 
 
-def test_the_tap_writes_with_it() -> None:
+def test_tap_uses_line_writer() -> None:
     assert isinstance(TapTrackly(config={"api_key": "x"}).message_writer, LineWriter)
 
 
-def test_messages_before_a_state_are_written_with_it(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_state_flushes_messages(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     writer = LineWriter()
     for message in MESSAGES[:5]:
         writer.write_message(message)
@@ -74,7 +74,7 @@ def test_messages_before_a_state_are_written_with_it(capfdbinary: pytest.Capture
     assert types == ["SCHEMA", "RECORD", "RECORD", "RECORD", "ACTIVATE_VERSION", "STATE"]
 
 
-def test_many_messages_are_written_before_a_state(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_full_buffer_is_written(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     writer = LineWriter()
     for number in range(1000):
         writer.write_message(record(id=str(number), name="x" * 100))
@@ -85,7 +85,7 @@ def test_many_messages_are_written_before_a_state(capfdbinary: pytest.CaptureFix
     assert len((early + capfdbinary.readouterr().out).splitlines()) == 1000
 
 
-def test_a_slow_target_gets_all_of_a_long_message() -> None:
+def test_slow_target() -> None:
     reader, pipe = os.pipe()
     received: list[bytes] = []
     begun = threading.Event()
@@ -112,7 +112,7 @@ def test_a_slow_target_gets_all_of_a_long_message() -> None:
     assert b"".join(received) == MsgSpecWriter().format_message(message)
 
 
-def test_a_target_that_does_not_read_any_more_is_an_error() -> None:
+def test_dead_target() -> None:
     reader, pipe = os.pipe()
     os.close(reader)
     writer = LineWriter()
@@ -120,7 +120,7 @@ def test_a_target_that_does_not_read_any_more_is_an_error() -> None:
         writer.write_message(STATE)
     os.close(pipe)
     assert not WRITING.locked()
-    writer.flush()  # what was not taken is not written again
+    writer.flush()  # a failed write is not repeated
 
 
 LEAVING = """
@@ -132,12 +132,12 @@ sys.exit(3)
 """
 
 
-def test_messages_that_wait_are_written_at_the_end() -> None:
+def test_flush_at_exit() -> None:
     run = subprocess.run([sys.executable, "-c", LEAVING], capture_output=True, encoding="utf-8", check=False)
     assert (run.returncode, json.loads(run.stdout)["record"]) == (3, {"id": "1"})
 
 
-def test_an_end_without_a_target_is_a_failure() -> None:
+def test_flush_at_exit_without_target() -> None:
     reader, pipe = os.pipe()
     os.close(reader)
     run = subprocess.run([sys.executable, "-c", LEAVING], stdout=pipe, stderr=subprocess.PIPE, check=False)

@@ -1,4 +1,4 @@
-"""Parsing pages, and moving from one to the next."""
+"""Parsing of pages, and the paginator."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tap_trackly.pagination import Page, PageError, TracklyPaginator, parse_page
 
 
 def answer(*records: Any, **pagination: Any) -> dict[str, Any]:
-    """Return an answer with one field 'offers', by default page 1 of 2."""
+    """Return the body of a response with offers, by default page 1 of 2."""
     return {
         "offers": list(records or [{"id": "a"}, {"id": "b"}]),
         "pagination": {"page": 1, "per_page": 2, "total": 3, "total_pages": 2, **pagination},
@@ -28,23 +28,23 @@ def parse(value: Any, number: int = 1, *, paginated: bool = True) -> Page:
     return parse_page(json.dumps(value).encode(), "offers", number, paginated=paginated)
 
 
-def test_a_page() -> None:
+def test_page() -> None:
     page = parse(answer())
     assert page == Page(1, [{"id": "a"}, {"id": "b"}], 2, 2, 3, 2, is_clean=True)
 
 
-def test_counts_may_be_text() -> None:
+def test_counts_as_text() -> None:
     page = parse(answer(page="1", per_page="2", total="3", total_pages="2"))
     assert (page.number, page.per_page, page.total, page.total_pages) == (1, 2, 3, 2)
 
 
 @pytest.mark.parametrize("error", [None, False, "", 0])
-def test_an_error_field_may_be_empty(error: Any) -> None:
+def test_empty_error_field(error: Any) -> None:
     assert parse({**answer(), "error": error}).count == 2
 
 
 @pytest.mark.parametrize("total", [9223372036854775807, "9223372036854775807"])
-def test_counts_may_be_large(total: Any) -> None:
+def test_large_counts(total: Any) -> None:
     assert parse(answer(total=total)).total == int(total)
 
 
@@ -86,14 +86,14 @@ def test_counts_may_be_large(total: Any) -> None:
         ),
     ],
 )
-def test_an_answer_that_is_not_the_page(value: Any, message: str) -> None:
+def test_invalid_page(value: Any, message: str) -> None:
     with pytest.raises(PageError) as error:
         parse(value)
     assert str(error.value) == message
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_the_last_page_may_have_any_number_of_records(count: int) -> None:
+def test_last_page(count: int) -> None:
     records = [{"id": "a"}, {"id": "b"}][:count]
     page = parse({**answer(page=2, total=4), "offers": records}, 2)
     assert (page.count, page.is_full) == (count, count == 2)
@@ -109,7 +109,7 @@ def test_the_last_page_may_have_any_number_of_records(count: int) -> None:
         (b'{"offers": 1e99999999999999999999}', "InvalidOperation"),
     ],
 )
-def test_an_answer_that_is_not_json(body: bytes, reason: str) -> None:
+def test_invalid_json(body: bytes, reason: str) -> None:
     with pytest.raises(PageError, match=r"^the answer is not JSON ") as error:
         parse_page(body, "offers", 1)
     assert reason in str(error.value)
@@ -132,40 +132,40 @@ def test_numbers_keep_every_digit() -> None:
         ("1.10", Decimal("1.10"), True),
     ],
 )
-def test_a_page_that_may_hold_what_targets_cannot_store(text: str, value: Any, is_clean: Any) -> None:
+def test_is_clean(text: str, value: Any, is_clean: Any) -> None:
     page = parse_page(json.dumps(answer()).replace('"a"', text).encode(), "offers", 1)
     found = page.records[0]["id"]
     assert (str(found) if isinstance(found, float) else found) == value
     assert page.is_clean is is_clean
 
 
-def test_a_number_with_a_fraction_beside_a_lone_surrogate_keeps_every_digit() -> None:
+def test_decimal_beside_lone_surrogate() -> None:
     body = json.dumps(answer()).replace('"a"', "1.10").replace('"b"', r'"\ud800"').encode()
     assert str(parse_page(body, "offers", 1).records[0]["id"]) == "1.10"
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_an_answer_without_pages(count: int) -> None:
+def test_response_without_pagination(count: int) -> None:
     page = parse({"offers": [{}] * count}, paginated=False)
     assert page == Page(1, [{}] * count, count, count + 1, count, 1, is_clean=True)
     assert (page.is_full, page.has_next, page.last_number) == (False, False, 1)
 
 
-def test_an_answer_must_have_pages_unless_told_otherwise() -> None:
+def test_missing_pagination() -> None:
     with pytest.raises(PageError, match="the answer has no object 'pagination'"):
         parse_page(b'{"offers": []}', "offers", 1)
 
 
-def test_large_numbers() -> None:
+def test_large_page_number() -> None:
     page = parse({**answer(page=1000, per_page=1000, total=1000_000), "offers": [{}] * 1000}, 1000)
     assert (page.number, page.is_full, page.last_number, page.has_next) == (1000, True, 1000, False)
 
 
-def test_an_answer_may_have_pages_one_day() -> None:
+def test_unexpected_pagination() -> None:
     assert parse(answer(), paginated=False).has_next
 
 
-def test_an_answer_without_pages_is_page_1() -> None:
+def test_page_2_without_pagination() -> None:
     with pytest.raises(PageError, match=r"field 'pagination\.page' is 1, but page 2 was requested"):
         parse({"offers": []}, 2, paginated=False)
 
@@ -190,13 +190,13 @@ def test_an_answer_without_pages_is_page_1() -> None:
         (page_of(1, 2, 0, 2), 1, True),
     ],
 )
-def test_the_next_page(page: Page, last_number: int, has_next: Any) -> None:
+def test_next_page(page: Page, last_number: int, has_next: Any) -> None:
     assert (page.last_number, page.has_next) == (last_number, has_next)
     assert page.end == 2 * (page.number - 1) + page.count
     assert page.is_clean is False
 
 
-def test_the_paginator() -> None:
+def test_paginator() -> None:
     pages = {1: answer(), 2: answer({"id": "c"}, page=2)}
     paginator = TracklyPaginator(lambda response: parse(pages[response.status_code], response.status_code))
     assert paginator.current_value == 1
@@ -209,7 +209,7 @@ def test_the_paginator() -> None:
     assert paginator.finished
 
 
-def test_the_paginator_follows_the_page_that_was_read() -> None:
+def test_paginator_follows_response() -> None:
     paginator = TracklyPaginator(lambda _: Page(7, [{}], 1, 1, 9, 9))
     paginator.advance(requests.Response())
     assert paginator.current_value == 8

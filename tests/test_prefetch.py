@@ -1,4 +1,4 @@
-"""Pages that are fetched ahead, and requests that are slowed down."""
+"""Prefetched pages, and the throttle of requests."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def _no_thread_is_left() -> Iterator[None]:
 
 
 def noting(taken: list[int], numbers: range) -> Iterator[int]:
-    """Yield numbers and note those that were taken."""
+    """Yield numbers, and record those that were taken."""
     for number in numbers:
         taken.append(number)
         yield number
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_pages_come_in_the_order_in_which_they_are_wanted(workers: int) -> None:
+def test_order_of_pages(workers: int) -> None:
     def fetch(number: int) -> int:
         time.sleep(0.01 if number % 3 == 0 else 0)
         return number
@@ -42,7 +42,7 @@ def test_pages_come_in_the_order_in_which_they_are_wanted(workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_as_many_pages_as_workers_are_fetched_at_once(workers: int) -> None:
+def test_concurrency(workers: int) -> None:
     running, most, lock = 0, 0, threading.Lock()
     all_run = threading.Barrier(workers, timeout=60)
 
@@ -64,7 +64,7 @@ def test_as_many_pages_as_workers_are_fetched_at_once(workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_each_page_is_fetched_once_and_few_ahead(workers: int) -> None:
+def test_look_ahead_is_limited(workers: int) -> None:
     fetched: list[int] = []
     with closing(Prefetch(fetched.append, workers)) as prefetch:
         for number in range(1, 101):
@@ -73,7 +73,7 @@ def test_each_page_is_fetched_once_and_few_ahead(workers: int) -> None:
     assert len(fetched) == len(set(fetched))
 
 
-def test_nothing_is_fetched_ahead_that_is_not_wanted() -> None:
+def test_no_look_ahead() -> None:
     fetched: list[int] = []
     with closing(Prefetch(fetched.append, 8)) as prefetch:
         prefetch.get(1)
@@ -82,7 +82,7 @@ def test_nothing_is_fetched_ahead_that_is_not_wanted() -> None:
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_an_error_is_raised_in_its_place_and_ends_the_work(workers: int) -> None:
+def test_error_is_raised_in_order(workers: int) -> None:
     fetched: list[int] = []
 
     def fetch(number: int) -> int:
@@ -100,7 +100,7 @@ def test_an_error_is_raised_in_its_place_and_ends_the_work(workers: int) -> None
         assert prefetch.get(4) == 4
 
 
-def test_an_error_of_a_page_that_is_not_wanted_any_more_is_forgotten() -> None:
+def test_error_of_discarded_page() -> None:
     failed = threading.Event()
 
     def fetch(number: int) -> int:
@@ -116,7 +116,7 @@ def test_an_error_of_a_page_that_is_not_wanted_any_more_is_forgotten() -> None:
         assert prefetch.get(3) == 3
 
 
-def test_close_does_not_wait_for_what_is_being_fetched() -> None:
+def test_close_does_not_wait() -> None:
     begun, end = threading.Event(), threading.Event()
     fetched: list[int] = []
 
@@ -129,7 +129,7 @@ def test_close_does_not_wait_for_what_is_being_fetched() -> None:
     with closing(Prefetch(fetch, 1)) as prefetch:
         prefetch.get(1, range(2, 100))
         assert begun.wait(60)
-    end.set()  # only now: close has returned
+    end.set()  # close has returned before the fetch ends
     assert fetched == [1, 2]
 
 
@@ -142,12 +142,12 @@ def test_discarded_pages_are_fetched_again() -> None:
 
     with closing(Prefetch(fetch, 1)) as prefetch:
         prefetch.get(1, [2, 3])
-        assert prefetch.get(3) == 1  # so that 2 has been fetched, too
+        assert prefetch.get(3) == 1  # so that page 2 has been fetched
         prefetch.discard()
         assert prefetch.get(2) == 2
 
 
-def test_a_discard_cuts_the_look_ahead_which_grows_again() -> None:
+def test_discard_reduces_look_ahead() -> None:
     fetched: list[int] = []
     with closing(Prefetch(fetched.append, 4)) as prefetch:
 
@@ -183,7 +183,7 @@ def succeed(throttle: Throttle) -> None:
 
 
 def assert_limit(throttle: Throttle, limit: int) -> None:
-    """So many requests run at once, and another one only after one of them has ended."""
+    """Check that the maximum number of concurrent requests is the limit."""
     entered = threading.Event()
 
     def another() -> None:
@@ -201,7 +201,7 @@ def assert_limit(throttle: Throttle, limit: int) -> None:
 
 
 def rate_limited(throttle: Throttle, wave: int = 1) -> None:
-    """Let some requests, which run at the same time, meet the rate limit."""
+    """Let some concurrent requests exceed the rate limit."""
     with suppress(RateLimitError), ExitStack() as stack:
         for _ in range(wave):
             stack.enter_context(throttle.slot(RateLimitError))
@@ -209,11 +209,11 @@ def rate_limited(throttle: Throttle, wave: int = 1) -> None:
 
 
 @pytest.mark.parametrize("limit", WORKERS)
-def test_a_limited_number_of_requests_runs_at_once(limit: int) -> None:
+def test_throttle_limit(limit: int) -> None:
     assert_limit(Throttle(limit), limit)
 
 
-def test_a_rate_limit_halves_the_number_down_to_one() -> None:
+def test_rate_limit_halves_limit() -> None:
     throttle = Throttle(8)
     for failures, limit in enumerate([4, 2, 1, 1, 1], start=1):
         rate_limited(throttle)
@@ -221,14 +221,14 @@ def test_a_rate_limit_halves_the_number_down_to_one() -> None:
         assert throttle.failures == failures
 
 
-def test_requests_of_the_same_time_count_once() -> None:
+def test_concurrent_rate_limits_count_once() -> None:
     throttle = Throttle(8)
     rate_limited(throttle, wave=8)
     assert throttle.failures == 1
     assert_limit(throttle, 4)
 
 
-def test_successes_raise_the_number_again_up_to_the_limit() -> None:
+def test_successes_raise_limit() -> None:
     throttle = Throttle(4)
     for _ in range(3):
         rate_limited(throttle)
@@ -240,14 +240,14 @@ def test_successes_raise_the_number_again_up_to_the_limit() -> None:
     assert_limit(throttle, 4)
 
 
-def test_a_request_that_fails_ends_its_slot() -> None:
+def test_failed_request_frees_slot() -> None:
     throttle = Throttle(1)
     with pytest.raises(ValueError, match=r"^failed$"), throttle.slot(RateLimitError):
         raise ValueError("failed")
     assert_limit(throttle, 1)
 
 
-def test_no_request_starts_in_the_longest_pause() -> None:
+def test_longest_pause_counts() -> None:
     throttle = Throttle(1)
     ends = time.monotonic() + 0.3
     throttle.pause(0.3)

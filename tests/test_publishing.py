@@ -1,4 +1,4 @@
-"""What is published: the source distribution and the definition for Meltano Hub."""
+"""Publishing: the source distribution, the Meltano Hub definition and the workflows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.source
 HUB = HOME / "hub" / "tap-trackly.yml"
 
 
-def test_the_sdist_holds_what_meltano_yml_names(tmp_path: Path) -> None:
+def test_sdist_contents(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", str(tmp_path)]
     subprocess.run(command, cwd=HOME, check=True, capture_output=True)
     (file,) = tmp_path.glob("*.tar.gz")
@@ -30,14 +30,14 @@ def test_the_sdist_holds_what_meltano_yml_names(tmp_path: Path) -> None:
     assert {"meltano.yml", "pyproject.toml", "README.md", "SECURITY.md", "LICENSE", "Makefile"} <= names
 
 
-def test_the_hub_definition_is_that_of_meltano_yml() -> None:
+def test_hub_definition_equals_meltano_yml() -> None:
     definition = yaml.safe_load(HUB.read_text())
     (plugin,) = yaml.safe_load((HOME / "meltano.yml").read_text())["plugins"]["extractors"]
     same = ("name", "namespace", "executable", "capabilities", "settings", "settings_group_validation", "select")
     assert {name: definition[name] for name in same} == {name: plugin[name] for name in same}
 
 
-def test_meltano_adds_the_hub_definition(tmp_path: Path) -> None:
+def test_meltano_add_from_hub_definition(tmp_path: Path) -> None:
     project = Project(tmp_path, {})
     project.file.write_text("project_id: other\nsend_anonymous_usage_stats: false\n")
     project.run(f"meltano add --plugin-type extractor --no-install --from-ref {HUB} tap-trackly")
@@ -46,7 +46,7 @@ def test_meltano_adds_the_hub_definition(tmp_path: Path) -> None:
     assert added["settings"] == yaml.safe_load(HUB.read_text())["settings"]
 
 
-def test_every_workflow_tests_every_supported_python() -> None:
+def test_workflows_test_supported_pythons() -> None:
     supported = re.findall(r"Python :: (3\.\d+)", (HOME / "pyproject.toml").read_text())
     workflows = HOME / ".github" / "workflows"
     for name, job in ("ci", "check"), ("distributions", "test"):

@@ -1,4 +1,4 @@
-"""What the pages under docs/ show is run as it stands there."""
+"""Runs the code blocks of the pages in docs/."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_history(project: Project, account: Account, database: psycopg.Connectio
     account.offers[promo].update(payout=Decimal("3.25"), updated_at="2026-06-01T11:59:59Z")
     project.run(load)
     account.offers[promo].update(payout=Decimal("4.00"), updated_at="2026-06-01T12:00:01Z")
-    account.offers[sale].update(status="archived")  # without a new updated_at, so only a full resend sees it
+    account.offers[sale].update(status="archived")  # updated_at stays, so only a full resend emits it
     project.run(f"export TAP_TRACKLY__HISTORY_FULL_RESEND_HOURS=0\n{load}")
 
     then = {row[0]: row[2:] for row in rows(database, question)}
@@ -121,7 +121,7 @@ def test_phone_numbers_are_hashed(project: Project, account: Account, database: 
 
 
 class RestlessAccount(Account):
-    """Gets a new offer with each request for offers."""
+    """An account that gets a new offer with each request for offers."""
 
     def records(self, kind: str) -> list[Record]:
         if kind == "offers":
@@ -130,7 +130,7 @@ class RestlessAccount(Account):
 
 
 @pytest.mark.parametrize("account", [RestlessAccount(offers=3)])
-def test_incomplete_runs_are_told(project: Project, database: psycopg.Connection) -> None:
+def test_incomplete_run(project: Project, database: psycopg.Connection) -> None:
     page = "docs/monitoring.md"
     (fail_if_incomplete,) = shown(page, "sh")
     log = project.run(fail_if_incomplete, status=1)
@@ -146,7 +146,7 @@ def test_incomplete_runs_are_told(project: Project, database: psycopg.Connection
     assert rows(database, "SELECT count(*) >= 3 FROM trackly.offers") == [(True,)]
 
 
-def test_a_key_is_checked(project: Project) -> None:
+def test_api_key_check(project: Project) -> None:
     (check,) = shown("docs/troubleshooting.md", "sh")
     log = project.run(check)
     assert "Plugin configuration is valid" in log

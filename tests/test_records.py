@@ -1,4 +1,4 @@
-"""Whatever the API sends, a record is valid against its schema and every target can store it."""
+"""Whatever the API sends, converted records are valid against the schema and every target can store them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _is_utc_time(value: Any) -> bool:
     return not isinstance(value, str) or re.fullmatch(form, value) is not None
 
 
-# JSON as it stands in an answer, with what Python's encoders would not write.
+# JSON text as in a response, including some that Python's encoders never write.
 TEXTS = st.one_of(
     st.text(max_size=5).map(json.dumps),
     st.text(max_size=5).map(lambda text: json.dumps(text, ensure_ascii=False)).filter(lambda text: text.isprintable()),
@@ -79,7 +79,7 @@ JSON = st.recursive(TEXTS | NUMBERS | TIMES | OTHERS, lambda inner: _arrays(inne
 
 
 def _fitting(schema: Mapping[str, Any]) -> st.SearchStrategy[str]:
-    """Values of the type that the schema wants; whether they can be stored is another matter."""
+    """Return values of the type in the schema, which may still be impossible to store."""
     if schema.get("format") == "date-time":
         return TIMES
     if "items" in schema:
@@ -132,7 +132,7 @@ def _refuse(constant: str) -> None:
 
 
 def assert_storable(name: str, record: dict[str, Any]) -> None:
-    """A target can read the record, finds all fields, and can store all values."""
+    """Check that the record has all fields, and that a target can read and store all values."""
     text = serialize_jsonl(record).decode("utf-8")
     VALIDATORS[name].validate(json.loads(text, parse_constant=_refuse, parse_float=Decimal))
     assert record.keys() == SCHEMAS[name]["properties"].keys()
@@ -154,7 +154,7 @@ def test_any_record_becomes_valid(name: str, data: st.DataObject) -> None:
         try:
             key = get_key(record)
         except ValueError:
-            continue  # a key that is not valid fails the run
+            continue  # an invalid key fails the run
         assert key == tuple(converted[name] for name in KEYS[name])
         assert_storable(name, converted)
 
@@ -162,7 +162,7 @@ def test_any_record_becomes_valid(name: str, data: st.DataObject) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @EXAMPLES
 @given(data=st.data())
-def test_a_page_that_conforms_needs_no_conversion(name: str, data: st.DataObject) -> None:
+def test_conforming_page_needs_no_conversion(name: str, data: st.DataObject) -> None:
     page = data.draw(_pages(name, fit=True))
     converter = CONVERTERS[name]
     if not converter.conforms(page):
@@ -187,7 +187,7 @@ def test_a_page_that_conforms_needs_no_conversion(name: str, data: st.DataObject
         {"payout": '"free"', "updated_at": '"soon"'},
     ],
 )
-def test_an_ordinary_page_conforms(fields: dict[str, str]) -> None:
+def test_conforming_page(fields: dict[str, str]) -> None:
     assert OFFERS.conforms(_offers(**fields))
 
 
@@ -206,12 +206,12 @@ def test_an_ordinary_page_conforms(fields: dict[str, str]) -> None:
         {"colour": '"red"'},
     ],
 )
-def test_a_page_with_other_values_does_not_conform(fields: dict[str, str]) -> None:
+def test_nonconforming_page(fields: dict[str, str]) -> None:
     assert not OFFERS.conforms(_offers(**fields))
 
 
 def converted(**fields: Any) -> Any:
-    """Return what is sent for the one field that is given, and what was wrong with it."""
+    """Return the converted value of one field, and the reason if it was replaced."""
     record, replaced, unknown = OFFERS.convert(fields)
     assert not unknown
     (name,) = fields
@@ -239,7 +239,7 @@ def test_times_are_emitted_in_utc(given: str, sent: str) -> None:
     "given",
     ["", "soon", "2025-13-01", 1734253920, True, ["2025-11-01"], "0001-01-01T00:00:00+14:00", "2025-01-01\udc00"],
 )
-def test_what_is_not_a_time_is_null(given: Any) -> None:
+def test_invalid_time_is_null(given: Any) -> None:
     assert converted(updated_at=given) == (None, "is not a valid time, sent as null")
 
 
@@ -250,7 +250,7 @@ def test_emitted_times_sort_as_text() -> None:
 
 
 @pytest.mark.parametrize("given", [None, 5, b"2025-01-01", "soon", "9999-12-31T23:59:59-01:00"])
-def test_parse_time_refuses_with_value_error(given: Any) -> None:
+def test_parse_time_raises_value_error(given: Any) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_time(given)
 
@@ -267,7 +267,7 @@ def test_parse_time_refuses_with_value_error(given: Any) -> None:
         ("-0.01", "-0.01"),
     ],
 )
-def test_money_keeps_every_digit(given: Any, sent: str) -> None:
+def test_payout_keeps_every_digit(given: Any, sent: str) -> None:
     payout, reason = converted(payout=given)
     assert (str(payout), reason) == (sent, "")
 
@@ -276,7 +276,7 @@ def test_money_keeps_every_digit(given: Any, sent: str) -> None:
     "given",
     ["", "free", "1_000", "NaN", "sNaN", "Infinity", float("nan"), float("inf"), True, {}, [1], "1e9999999", 10**400],
 )
-def test_a_payout_that_is_not_a_number_is_null(given: Any) -> None:
+def test_invalid_payout_is_null(given: Any) -> None:
     payout, reason = converted(payout=given)
     assert payout is None
     assert reason.startswith("is not a number")
@@ -289,7 +289,7 @@ def test_booleans(given: Any, sent: bool) -> None:  # noqa: FBT001
     assert converted(filter_bots=given) == (sent, "")
 
 
-def test_what_is_not_a_boolean_is_null() -> None:
+def test_invalid_boolean_is_null() -> None:
     assert converted(filter_bots="maybe") == (None, "is not true or false, sent as null")
 
 
@@ -303,16 +303,16 @@ def test_what_is_not_a_boolean_is_null() -> None:
         (["a\x00", float("nan")], f'["a{REPLACED}",null]'),
     ],
 )
-def test_text_fields_hold_text(given: Any, sent: str) -> None:
+def test_conversion_to_text(given: Any, sent: str) -> None:
     assert converted(name=given) == (sent, "")
 
 
-def test_a_text_field_does_not_hold_nan() -> None:
+def test_nan_in_text_field_is_null() -> None:
     assert converted(name=float("nan")) == (None, "holds what a target cannot store, sent as null")
 
 
 @pytest.mark.parametrize("given", ["a\x00b", "a\udfffb"])
-def test_characters_that_no_target_can_store_are_replaced(given: str) -> None:
+def test_unstorable_characters_are_replaced(given: str) -> None:
     reason = "holds what a target cannot store, replaced"
     assert converted(name=given) == (f"a{REPLACED}b", reason)
     assert converted(metadata={given: [{"deep": given}]}) == (
@@ -321,17 +321,17 @@ def test_characters_that_no_target_can_store_are_replaced(given: str) -> None:
     )
 
 
-def test_metadata_keeps_what_it_holds() -> None:
+def test_metadata_is_unchanged() -> None:
     metadata = {"text": "ß", "number": Decimal("0.10"), "list": [1, None, True], "deep": {"": {}}}
     assert converted(metadata=metadata) == (metadata, "")
 
 
 @pytest.mark.parametrize("given", [float("nan"), float("-inf"), Decimal("1e309")])
-def test_numbers_in_metadata_that_json_does_not_have_are_null(given: Any) -> None:
+def test_unstorable_numbers_in_metadata_are_null(given: Any) -> None:
     assert converted(metadata={"rate": given}) == ({"rate": None}, "holds what a target cannot store, replaced")
 
 
-def test_metadata_that_is_not_an_object_is_null() -> None:
+def test_invalid_metadata_is_null() -> None:
     assert converted(metadata=["geo"]) == (None, "is not an object, sent as null")
 
 
@@ -351,7 +351,7 @@ def test_missing_fields_are_null() -> None:
         ("7", None, "is not an array, sent as null"),
     ],
 )
-def test_items_that_are_not_valid_are_left_out(given: Any, sent: Any, reason: str) -> None:
+def test_invalid_items_are_left_out(given: Any, sent: Any, reason: str) -> None:
     converter = RecordConverter({"lists": {"type": ["array", "null"], "items": {"type": ["integer"]}}})
     record, replaced, _ = converter.convert({"lists": given})
     assert (record["lists"], replaced.get("lists", "")) == (sent, reason)
@@ -360,13 +360,13 @@ def test_items_that_are_not_valid_are_left_out(given: Any, sent: Any, reason: st
 @pytest.mark.parametrize(
     "given", ["lst_3", Decimal("1.5"), None, "", True, [], {}, float("nan"), 2**63, "1_0", "1e999"]
 )
-def test_a_key_that_is_not_an_integer_is_refused(given: Any) -> None:
+def test_invalid_integer_key(given: Any) -> None:
     with pytest.raises(ValueError, match=r"^field 'list_id' "):
         CONTACT_KEY({"list_id": given, "phone_number": "+1"})
 
 
 @pytest.mark.parametrize("given", [None, "", float("nan")])
-def test_a_key_that_is_not_text_is_refused(given: Any) -> None:
+def test_invalid_text_key(given: Any) -> None:
     with pytest.raises(ValueError, match=r"^field 'phone_number' "):
         CONTACT_KEY({"list_id": 1, "phone_number": given})
     with pytest.raises(ValueError, match=r"^field 'phone_number' is missing or empty"):
@@ -374,5 +374,5 @@ def test_a_key_that_is_not_text_is_refused(given: Any) -> None:
 
 
 @pytest.mark.parametrize("given", [2**63 - 1, -(2**63), str(2**63 - 1), Decimal(2**63 - 1), Decimal("7.0")])
-def test_integer_keys_have_64_bits(given: Any) -> None:
+def test_valid_integer_key(given: Any) -> None:
     assert CONTACT_KEY({"list_id": given, "phone_number": 12}) == (int(given), "12")

@@ -1,4 +1,4 @@
-"""Transient errors and rate limits: what is retried, how often, and after which wait."""
+"""Retries of transient errors and rate limits: how many, and after which wait."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.fake_trackly import ERROR, KEY, FakeTrackly, Fault, answer, close, cu
 from tests.tap import Run, offers_state, run_tap, started
 
 PAGE = {"page": 2, "per_page": 10, "total": 23, "total_pages": 3}
-# Each with words that the error must have: of the API, or a field's name.
+# Each fault with text that the error message must contain.
 TRANSIENT: dict[str, tuple[Fault, str]] = {
     **{str(status): (answer(ERROR, status), f"HTTP {status}") for status in (500, 502, 503, 504, 520, 408)},
     "reset": (reset, "reset by peer"),

@@ -1,4 +1,4 @@
-"""The sandbox answers as the vendor's pages say; on `GET /v2/offers` word for word."""
+"""The sandbox responds as the vendor documents; for `GET /v2/offers` exactly as in the example."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FILTERS = [
 
 
 class Client:
-    """Asks the sandbox as curl would."""
+    """A client of the sandbox."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -72,7 +72,7 @@ def ask(account: Account) -> Iterator[Client]:
         yield Client(url)
 
 
-def test_it_gives_the_pages_example_word_for_word() -> None:
+def test_documented_example() -> None:
     with running(Account(2)) as url:
         answer = Client(url)(params={"status": "active", "page": 1, "per_page": 25})
         text = requests.get(f"{url}/offers", headers={"X-Api-Key": API_KEY}, timeout=10).text
@@ -80,7 +80,7 @@ def test_it_gives_the_pages_example_word_for_word() -> None:
     assert '"payout": 2.50' in text
 
 
-def test_archived_offers_are_left_out_unless_asked_for(ask: Client, account: Account) -> None:
+def test_offers_status_filter(ask: Client, account: Account) -> None:
     def total(**params: Any) -> int:
         return int(ask(params=params)[1]["pagination"]["total"])
 
@@ -94,14 +94,14 @@ def test_archived_offers_are_left_out_unless_asked_for(ask: Client, account: Acc
 @pytest.mark.parametrize(
     "asked,given", [({}, 50), ({"per_page": 7}, 7), ({"per_page": 100}, 100), ({"per_page": 1000}, 100)]
 )
-def test_pages_have_50_offers_and_at_most_100(ask: Client, account: Account, asked: dict[str, int], given: int) -> None:
+def test_offers_page_size(ask: Client, account: Account, asked: dict[str, int], given: int) -> None:
     total = len(account.listed(None))
     status, answer = ask(params=asked)
     assert (status, len(answer["offers"])) == (200, given)
     assert answer["pagination"] == {"page": 1, "per_page": given, "total": total, "total_pages": -(-total // given)}
 
 
-def test_pages_together_are_the_listing(ask: Client, account: Account) -> None:
+def test_offers_pages(ask: Client, account: Account) -> None:
     pages = [ask(params={"page": page})[1]["offers"] for page in range(1, 7)]
     assert [offer["id"] for page in pages for offer in page] == [offer["id"] for offer in account.listed(None)]
     assert pages[-1] == []
@@ -110,19 +110,19 @@ def test_pages_together_are_the_listing(ask: Client, account: Account) -> None:
 @pytest.mark.parametrize(
     "key,code", [(None, "missing_api_key"), ("", "missing_api_key"), ("trk_wrong", "invalid_api_key")]
 )
-def test_a_wrong_key_is_refused(ask: Client, key: str | None, code: str) -> None:
+def test_invalid_key(ask: Client, key: str | None, code: str) -> None:
     status, answer = ask(key=key)
     assert (status, answer["code"]) == (401, code)
     assert answer["error"]
 
 
 @pytest.mark.parametrize("params", [{"page": 0}, {"page": "x"}, {"per_page": 0}, {"status": "expired"}])
-def test_a_wrong_query_is_refused(ask: Client, params: dict[str, Any]) -> None:
+def test_invalid_query(ask: Client, params: dict[str, Any]) -> None:
     status, answer = ask(params=params)
     assert (status, answer["code"]) == (400, "validation_error")
 
 
-def test_an_offer_is_created_changed_and_archived(ask: Client, account: Account) -> None:
+def test_create_update_and_archive(ask: Client, account: Account) -> None:
     status, offer = ask("POST", json={"name": "Spring", "payout": 1.10, "metadata": {"geo": "US"}})
     assert (status, offer["name"], offer["status"]) == (201, "Spring", "active")
     path = f"/offers/{offer['id']}"
@@ -137,13 +137,13 @@ def test_an_offer_is_created_changed_and_archived(ask: Client, account: Account)
 
 
 @pytest.mark.parametrize("method,path", [("PUT", "/offers/none"), ("DELETE", "/offers/none"), ("GET", "/nothing")])
-def test_what_is_not_there_is_not_found(ask: Client, method: str, path: str) -> None:
+def test_not_found(ask: Client, method: str, path: str) -> None:
     status, answer = ask(method, path, json={})
     assert (status, answer["code"]) == (404, "not_found")
 
 
 @pytest.mark.parametrize("kind", FIELDS)
-def test_every_record_has_the_documented_fields(ask: Client, kind: str) -> None:
+def test_documented_fields(ask: Client, kind: str) -> None:
     assert {" ".join(record) for record in ask.records(kind)} == {FIELDS[kind]}
 
 
@@ -156,12 +156,12 @@ def test_every_record_has_the_documented_fields(ask: Client, kind: str) -> None:
         ("schedules", {"draft", "off", "on", "complete"}),
     ],
 )
-def test_the_default_view_leaves_some_statuses_out(ask: Client, account: Account, kind: str, shown: set[str]) -> None:
+def test_default_listing(ask: Client, account: Account, kind: str, shown: set[str]) -> None:
     assert {record["status"] for record in account.records(kind)} > shown
     assert ask.records(kind) == [record for record in account.records(kind) if record["status"] in shown]
 
 
-def test_contacts_come_newest_first_once_for_each_of_their_lists(ask: Client, account: Account) -> None:
+def test_contacts_order(ask: Client, account: Account) -> None:
     contacts = ask.records("contacts")
     signups = [contact["signup_date"] for contact in contacts]
     assert contacts == account.contacts
@@ -171,16 +171,14 @@ def test_contacts_come_newest_first_once_for_each_of_their_lists(ask: Client, ac
 
 
 @pytest.mark.parametrize("kind,name,values", FILTERS)
-def test_a_filter_gives_the_records_with_a_value(
-    ask: Client, account: Account, kind: str, name: str, values: list[Any]
-) -> None:
+def test_filters(ask: Client, account: Account, kind: str, name: str, values: list[Any]) -> None:
     for value in values:
         having = [record for record in account.records(kind) if record[name] == value]
         text = str(value).lower() if isinstance(value, bool) else value
         assert ask.records(kind, **{name: text}) == having != []
 
 
-def test_creatives_of_a_type_are_active_unless_a_status_is_asked_for(ask: Client, account: Account) -> None:
+def test_creative_type_filter(ask: Client, account: Account) -> None:
     for params in ({"status": "active"}, {"status": "archived"}):
         having = [creative for creative in account.creatives.values() if creative["status"] == params["status"]]
         for kind in ("automated", "one_time", "welcome"):
@@ -192,7 +190,7 @@ def test_creatives_of_a_type_are_active_unless_a_status_is_asked_for(ask: Client
 
 @pytest.mark.parametrize("kind,name", [(kind, name) for kind, name, _ in FILTERS] + [("creatives", "creative_type")])
 @pytest.mark.parametrize("value", ["", "expired", "True", "18335550100"])
-def test_a_filter_refuses_other_values(ask: Client, kind: str, name: str, value: str) -> None:
+def test_invalid_filter_value(ask: Client, kind: str, name: str, value: str) -> None:
     status, answer = ask(path=f"/{kind}", params={name: value})
     assert (status, answer["code"]) == (400, "validation_error")
     assert name in answer["error"]
@@ -210,7 +208,7 @@ def test_a_filter_refuses_other_values(ask: Client, kind: str, name: str, value:
         ("audiences", 1000, 100),
     ],
 )
-def test_pages_have_50_records_and_at_most_so_many(kind: str, asked: int | None, given: int) -> None:
+def test_page_size(kind: str, asked: int | None, given: int) -> None:
     with running(Account(1, contacts=1200)) as url:
         _, answer = Client(url)(path=f"/{kind}", params={"per_page": asked})
     total = answer["pagination"]["total"]
@@ -219,7 +217,7 @@ def test_pages_have_50_records_and_at_most_so_many(kind: str, asked: int | None,
 
 
 @pytest.mark.parametrize("kind", ["contacts", "creatives", "audiences"])
-def test_pages_of_every_kind_together_are_the_listing(ask: Client, kind: str) -> None:
+def test_pages(ask: Client, kind: str) -> None:
     _, answer = ask(path=f"/{kind}", params={"per_page": 3})
     numbers = range(1, answer["pagination"]["total_pages"] + 1)
     pages = [ask.records(kind, per_page=3, page=number) for number in numbers]
@@ -227,12 +225,12 @@ def test_pages_of_every_kind_together_are_the_listing(ask: Client, kind: str) ->
 
 
 @pytest.mark.parametrize("kind", ["lists", "schedules"])
-def test_lists_and_schedules_are_not_paged(ask: Client, kind: str) -> None:
+def test_endpoints_without_pagination(ask: Client, kind: str) -> None:
     assert ask(path=f"/{kind}", params={"page": 7, "per_page": 1}) == ask(path=f"/{kind}")
     assert list(ask(path=f"/{kind}")[1]) == [kind]
 
 
-def test_the_records_of_an_account_name_each_other(account: Account) -> None:
+def test_references_between_records(account: Account) -> None:
     numbers = {home["id"]: home["phone_number"] for home in account.lists.values()}
     for contact in account.contacts:
         assert contact["list_number"] == numbers[contact["list_id"]]
@@ -253,7 +251,7 @@ def test_the_records_of_an_account_name_each_other(account: Account) -> None:
             assert {link["offer_id"] for link in blast["offer_links"]} <= set(account.offers)
 
 
-def test_ids_amounts_and_times_have_the_documented_form(ask: Client) -> None:
+def test_documented_formats(ask: Client) -> None:
     def first(kind: str) -> dict[str, Any]:
         return ask.records(kind)[0]
 
@@ -265,7 +263,7 @@ def test_ids_amounts_and_times_have_the_documented_form(ask: Client) -> None:
     assert first("schedules")["updated_at"].endswith("Z")
 
 
-def test_two_accounts_begin_alike_and_changes_are_served() -> None:
+def test_initial_records_and_changes() -> None:
     account, other = Account(3, contacts=20), Account(3, contacts=20)
     for kind in ("offers", *FIELDS):
         assert account.records(kind) == other.records(kind)
@@ -280,14 +278,14 @@ def test_two_accounts_begin_alike_and_changes_are_served() -> None:
         assert ask.records("schedules") == other.records("schedules")[1:5]
 
 
-def test_an_account_without_offers_and_contacts_is_served() -> None:
+def test_empty_account() -> None:
     with running(Account(0, contacts=0)) as url:
         ask = Client(url)
         assert ask.records("offers") == ask.records("contacts") == []
         assert ask.records("creatives")[0]["offers"] == []
 
 
-def test_it_runs_as_a_command() -> None:
+def test_command() -> None:
     command = [sys.executable, "-m", "sandbox", "--offers", "3", "--contacts", "4"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout

@@ -1,4 +1,4 @@
-"""The features that every tap on the Singer SDK has."""
+"""SDK features: discovery, --about, --test, selection, stream maps, flattening, batch files."""
 
 from __future__ import annotations
 

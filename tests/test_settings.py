@@ -1,4 +1,4 @@
-"""What a user gets who passes settings, a state or a catalog that cannot work."""
+"""Validation of settings, state and catalog."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REPLICATION_KEYS = {"offers": "updated_at", "lists": None}
 
 
 def refused(**settings: Any) -> str:
-    """Return the words in which settings are refused, which do not show the key."""
+    """Check that settings are invalid and that the message hides the key; return the message."""
     with pytest.raises(SettingsError) as error:
         check({"api_key": SECRET, **settings}, SCHEMA)
     words = str(error.value)
@@ -58,14 +58,14 @@ def refused(**settings: Any) -> str:
         True,
     ],
 )
-def test_a_key_that_no_header_can_hold(key: Any) -> None:
+def test_invalid_api_key(key: Any) -> None:
     words = refused(api_key=key)
     assert words.startswith("Invalid setting api_key: expected the key from Settings > API Keys")
     assert "7351" not in words
 
 
 @pytest.mark.parametrize("config", [{}, {"api_key": None}])
-def test_a_missing_key(config: dict[str, Any]) -> None:
+def test_missing_api_key(config: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=r"^Missing setting api_key: expected the key from Settings > API Keys"):
         check(config, SCHEMA)
 
@@ -122,13 +122,13 @@ HUGE = 10**400
         ("flattening_max_depth", "1", "an integer"),
     ],
 )
-def test_an_invalid_setting(name: str, value: Any, words: str) -> None:
+def test_invalid_setting(name: str, value: Any, words: str) -> None:
     message = refused(**{name: value})
     assert message.startswith(f"Invalid setting {name}: expected ")
     assert words in message
 
 
-def test_flattening_needs_a_depth() -> None:
+def test_missing_flattening_max_depth() -> None:
     assert refused(flattening_enabled=True) == ("Missing setting flattening_max_depth: flattening_enabled needs it.")
 
 
@@ -149,11 +149,11 @@ def test_flattening_needs_a_depth() -> None:
         ("concurrency", 32, 32),
     ],
 )
-def test_a_valid_setting(name: str, value: Any, checked: Any) -> None:
+def test_valid_setting(name: str, value: Any, checked: Any) -> None:
     assert check({"api_key": SECRET, name: value}, SCHEMA).get(name) == checked
 
 
-def test_defaults_are_filled_in() -> None:
+def test_defaults() -> None:
     defaults = {name: each["default"] for name, each in SCHEMA["properties"].items() if "default" in each}
     assert check({"api_key": SECRET}, SCHEMA) == {"api_key": SECRET, **defaults}
 
@@ -170,7 +170,7 @@ def test_defaults_are_filled_in() -> None:
         ("fail_if_incomplete", "maybe"),
     ],
 )
-def test_an_environment_variable_of_another_type(name: str, value: str) -> None:
+def test_invalid_environment_variable(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=rf"^Invalid setting {name}: expected ") as error:
         read_environment(SCHEMA, {f"TAP_TRACKLY_{name.upper()}": value})
     assert len(str(error.value)) < 200
@@ -189,7 +189,7 @@ def test_an_environment_variable_of_another_type(name: str, value: str) -> None:
         ("stream_maps", '{"offers": null}', {"offers": None}),
     ],
 )
-def test_settings_in_the_environment(name: str, text: str, value: Any) -> None:
+def test_settings_from_environment(name: str, text: str, value: Any) -> None:
     environment = {f"TAP_TRACKLY_{name.upper()}": text, "TAP_TRACKLY_PAGE": "1", "PAGE_SIZE": "2", "EMPTY": None}
     assert read_environment(SCHEMA, environment) == {name: value}
 
@@ -203,11 +203,11 @@ def test_settings_in_the_environment(name: str, text: str, value: Any) -> None:
         ("zzz", ""),
     ],
 )
-def test_an_unknown_setting(name: str, hint: str) -> None:
+def test_unknown_setting(name: str, hint: str) -> None:
     assert [*unknown_settings(["api_key", name], SCHEMA)] == [f"Unknown setting {name} is ignored.{hint}"]
 
 
-def test_unknown_settings_in_the_environment() -> None:
+def test_unknown_environment_variable() -> None:
     variables = ["HOME", "TAP_TRACKLY_PAGESIZE", "TAP_TRACKLY_LOGLEVEL", "TAP_TRACKLY__SELECT", "TAP_TRACKLY_API_KEY"]
     names = names_in_environment(variables)
     assert [*unknown_settings(names, SCHEMA)] == ["Unknown setting pagesize is ignored. Did you mean page_size?"]
@@ -234,7 +234,7 @@ STATE = {"bookmarks": {"offers": {"replication_key": "updated_at", "replication_
         {"bookmarks": {"orders": {"replication_key_value": "2025-01-01"}}},
     ],
 )
-def test_a_state_that_is_not_one_of_this_tap(state: Any) -> None:
+def test_invalid_state(state: Any) -> None:
     with pytest.raises(SettingsError, match=r'^Invalid state file: .*STATE message of this tap.*{"bookmarks": '):
         check_state(state, REPLICATION_KEYS)
 
@@ -249,7 +249,7 @@ def test_a_state_that_is_not_one_of_this_tap(state: Any) -> None:
         {"bookmarks": {"offers": {"replication_key_value": None}, "retired": {}}},
     ],
 )
-def test_a_state_of_this_tap(state: Any) -> None:
+def test_valid_state(state: Any) -> None:
     check_state(state, REPLICATION_KEYS)
 
 
@@ -277,13 +277,13 @@ ENTRY: dict[str, Any] = {
         {"streams": [{**ENTRY, "metadata": [{"breadcrumb": []}]}]},
     ],
 )
-def test_a_catalog_that_was_not_discovered(catalog: Any) -> None:
+def test_invalid_catalog(catalog: Any) -> None:
     with pytest.raises(SettingsError, match=r"^Invalid catalog file: --catalog expects what --discover prints"):
         check_catalog(catalog, REPLICATION_KEYS)
 
 
 @pytest.mark.parametrize("stream,expected", [("offers", "updated_at"), ("lists", "none")])
-def test_another_replication_key_is_refused(stream: str, expected: str) -> None:
+def test_invalid_replication_key(stream: str, expected: str) -> None:
     entry = {**ENTRY, "tap_stream_id": stream}
     by_metadata = {**entry, "metadata": [{"breadcrumb": [], "metadata": {"replication-key": "created_at"}}]}
     for changed in ({**entry, "replication_key": "created_at"}, by_metadata):
@@ -291,7 +291,7 @@ def test_another_replication_key_is_refused(stream: str, expected: str) -> None:
             check_catalog({"streams": [changed]}, REPLICATION_KEYS)
 
 
-def test_a_catalog_of_this_tap() -> None:
+def test_valid_catalog() -> None:
     check_catalog({"streams": []}, REPLICATION_KEYS)
     check_catalog({"streams": [{key: ENTRY[key] for key in ENTRY if key != "stream"}]}, REPLICATION_KEYS)
     check_catalog({"streams": [{**ENTRY, "replication_key": "updated_at"}]}, REPLICATION_KEYS)
@@ -299,7 +299,7 @@ def test_a_catalog_of_this_tap() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "not json", "null", "[]", '"x"', "[" * 100_000])
-def test_files_without_a_json_object(text: str, tmp_path: Path) -> None:
+def test_invalid_json_file(text: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"^Invalid state file: --state expects a JSON object\.$"):
         parse_file(StringIO(text), "state")
     file = tmp_path / "config.json"
@@ -310,7 +310,7 @@ def test_files_without_a_json_object(text: str, tmp_path: Path) -> None:
     assert "not json" not in str(error.value)
 
 
-def test_files_with_a_json_object(tmp_path: Path) -> None:
+def test_valid_json_file(tmp_path: Path) -> None:
     assert parse_file(None, "state") is None
     assert parse_file(StringIO('{"a": 1}'), "state") == {"a": 1}
     file = tmp_path / "config.json"
@@ -326,20 +326,20 @@ def test_files_with_a_json_object(tmp_path: Path) -> None:
         ("nul\0", "cannot be read"),
     ],
 )
-def test_a_config_file_that_cannot_be_read(name: str, reason: str) -> None:
+def test_unreadable_config_file(name: str, reason: str) -> None:
     with pytest.raises(SettingsError) as error:
         check_config_file(name)
     assert reason in str(error.value)
 
 
 @pytest.mark.parametrize("config", [f'{{"api_key": "{SECRET}"}}', f"api_key={SECRET}", SECRET, f"'{SECRET}'"])
-def test_a_config_in_place_of_its_file_is_not_shown(config: str) -> None:
+def test_config_passed_as_file_name(config: str) -> None:
     with pytest.raises(SettingsError, match=r"this value cannot be read") as error:
         check_config_file(config)
     assert SECRET[:8] not in str(error.value)
 
 
-def test_an_invalid_setting_is_one_line() -> None:
+def test_invalid_setting_is_one_log_line() -> None:
     run = run_tap({"api_key": SECRET, "page_size": 0, "pagesize": 7})
     assert (run.status, run.stdout) == (1, "")
     assert SECRET[:8] not in run.log
@@ -350,7 +350,7 @@ def test_an_invalid_setting_is_one_line() -> None:
     assert line.endswith("Unknown setting pagesize is ignored. Did you mean page_size?")
 
 
-def test_all_settings_from_the_environment(trackly: FakeTrackly) -> None:
+def test_run_with_settings_from_environment(trackly: FakeTrackly) -> None:
     settings = trackly.config()
     variables = {
         "TAP_TRACKLY_API_KEY": f" {settings['api_key']}\n",
@@ -366,7 +366,7 @@ def test_all_settings_from_the_environment(trackly: FakeTrackly) -> None:
     assert {record["status"] for record in run.records} == {"archived"}
 
 
-def test_white_space_a_trailing_slash_and_nulls_are_fine(trackly: FakeTrackly) -> None:
+def test_white_space_trailing_slash_and_nulls(trackly: FakeTrackly) -> None:
     settings = trackly.config()
     config = {
         "api_key": f"\t{settings['api_key']}\r\n",

@@ -1,4 +1,4 @@
-"""The end of a run by a signal, a dead target or a kill: whole lines, and a state that loses nothing."""
+"""A run ends by a signal, a dead target or a kill: the output has whole lines, and the state loses no record."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tests.tap import BOOKMARK, Run, offers_state, started
 
 
 def stopped(trackly: FakeTrackly, number: signal.Signals, slow_target: float = 0, **settings: Any) -> Run:
-    """Start the tap and send a signal when it has begun to read.
+    """Start the tap, and send a signal when it has begun to read.
 
-    A slow target reads nothing for some seconds before and after it, so that the pipe to it is full.
+    A slow target reads nothing for some seconds before and after the signal, so that the pipe is full.
     """
     with started(trackly.config(**settings), state=offers_state()) as process:
         assert process.stderr
@@ -45,14 +45,14 @@ def test_signal(trackly: FakeTrackly, number: signal.Signals, status: int, fault
     assert run.bookmark == BOOKMARK
 
 
-def test_signal_while_the_target_is_slow(trackly: FakeTrackly) -> None:
+def test_signal_with_slow_target(trackly: FakeTrackly) -> None:
     trackly.put(*({"id": f"{number:03}", "name": "x" * 9000} for number in range(250)))
     run = stopped(trackly, signal.SIGTERM, slow_target=1)
     assert run.status == 143
     assert 0 < len(run.records) < 250
 
 
-def test_signal_while_nobody_reads_the_log(trackly: FakeTrackly) -> None:
+def test_signal_with_blocked_log(trackly: FakeTrackly) -> None:
     trackly.put(*({"id": f"{number:04}"} for number in range(2000)))
     variables = {"TAP_TRACKLY_LOGLEVEL": "DEBUG"}
     with started(trackly.config(page_size=1), variables=variables, stdout=subprocess.DEVNULL) as process:
@@ -76,14 +76,14 @@ def test_dead_target(trackly: FakeTrackly) -> None:
 
 
 class Target:
-    """A table keyed by id, and the last STATE that came."""
+    """A table by id, and the last STATE that was received."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Any] = {}
         self.state: dict[str, Any] | None = None
 
     def load(self, trackly: FakeTrackly, messages: int | None = None) -> int:
-        """Run the tap into the table, perhaps only until some messages came; return their number."""
+        """Load messages into the table, and return their number; kill the tap after a given number."""
         with started(trackly.config(page_size=2, full_resend_hours=1), state=self.state) as process:
             assert process.stdout
             lines: list[str] = []
@@ -106,7 +106,7 @@ def shown(offers: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[Any, Any]]
 
 @pytest.mark.parametrize("killed_run", ["first", "second"])
 def test_kill_after_each_message(trackly: FakeTrackly, killed_run: str) -> None:
-    """A run from the last STATE makes the target equal to the account."""
+    """After a kill, a run from the last STATE makes the table equal to the account."""
     trackly.account = Account(5)
     messages = Target().load(trackly)
     assert messages >= 7

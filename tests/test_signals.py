@@ -1,4 +1,4 @@
-"""The end of a process by a signal."""
+"""Signals end the process, but not in the middle of a line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ sys.stdin.readline()
 
 @contextmanager
 def waiting(*wrapper: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a process that writes the halves of a line when it is told to."""
+    """Start a process that writes each half of a line after it has read a line."""
     pipe = subprocess.PIPE
     command = [*wrapper, sys.executable, "-c", WAITING]
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, encoding="utf-8", bufsize=1) as process:
@@ -39,7 +39,7 @@ def waiting(*wrapper: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("number,status", [(SIGINT, 130), (SIGTERM, 143), (SIGHUP, 129)])
-def test_a_signal_ends_the_process(number: Signals, status: int) -> None:
+def test_exit_status_after_signal(number: Signals, status: int) -> None:
     with waiting() as process:
         process.send_signal(number)
         assert process.wait(60) == status
@@ -48,7 +48,7 @@ def test_a_signal_ends_the_process(number: Signals, status: int) -> None:
     assert log == f"Stopped by {number.name}. Bookmark not advanced.\n"
 
 
-def test_a_line_is_written_to_its_end() -> None:
+def test_signal_waits_for_whole_line() -> None:
     with waiting() as process:
         assert process.stdin
         assert process.stdout

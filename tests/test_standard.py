@@ -1,4 +1,4 @@
-"""The SDK's standard tests over every record, with real checks in place of the two that cannot fail."""
+"""The SDK's standard tests with all records, and two tests of our own on the same run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _StandardTests = get_tap_test_class(
     catalog=selecting(*STREAMS),
     parse_env_config=False,
     suite_config=SuiteConfig(max_records_limit=None),
-    # The tap's own writer writes to the process's standard output, where the SDK's runner does not look.
+    # The SDK's test runner cannot capture the tap's own writer, which writes to file descriptor 1.
     message_writer=SingerWriter(),
 )
 
@@ -38,7 +38,7 @@ def account() -> Iterator[Account]:
 
 @pytest.mark.usefixtures("account")
 class TestTapTrackly(_StandardTests):  # type: ignore[valid-type, misc]
-    """The SDK's tests and two of ours, on one run."""
+    """The SDK's standard tests, and two of our own."""
 
     def test_every_offer_arrives_once(self, runner: Any, account: Account) -> None:
         ids = [record["id"] for record in runner.records["offers"]]

@@ -1,4 +1,4 @@
-"""The streams beside the offers: each record once, with its values."""
+"""The streams other than offers: each record is emitted once, with its values."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_deselected_streams_are_not_requested(trackly: FakeTrackly, selected: st
     assert {request.stream for request in trackly.requests} == {selected}
 
 
-def test_pages_of_an_endpoint_without_pages(trackly: FakeTrackly, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_pagination(trackly: FakeTrackly, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENDPOINTS, "lists", replace(ENDPOINTS["lists"], largest_page=100))
     trackly.account.lists = {number: {"id": number, "status": "active"} for number in range(240)}
     run = trackly.sync(catalog=selecting("lists"))

@@ -1,4 +1,4 @@
-"""What arrives: every offer, once, with its true state, also if the account changes while it is read."""
+"""Every offer is emitted once, with its true state, even if the account changes while it is read."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_offer_statuses(trackly: FakeTrackly, statuses: list[str], ids: str) -> 
 
 
 @pytest.mark.parametrize("key", [[], ["advertiser_id"]])
-def test_catalog_with_another_key(trackly: FakeTrackly, key: list[str]) -> None:
+def test_catalog_with_other_key_properties(trackly: FakeTrackly, key: list[str]) -> None:
     catalog = offers_catalog()
     catalog["streams"][0]["key_properties"] = key
     run = trackly.sync(catalog=catalog)
@@ -143,7 +143,7 @@ def test_concurrency(trackly: FakeTrackly, concurrency: int) -> None:
 
 
 def first_page_again(*, echo: bool) -> Fault:
-    """Answer with the first page, whatever page was asked for, but perhaps echo its number."""
+    """Respond to every request with the first page; if `echo`, with the requested page number."""
 
     def send(handler: Handler) -> None:
         asked = handler.received
@@ -155,12 +155,12 @@ def first_page_again(*, echo: bool) -> Fault:
     return send
 
 
-def test_api_that_ignores_the_page(trackly: FakeTrackly) -> None:
+def test_ignored_page_number(trackly: FakeTrackly) -> None:
     trackly.inject(first_page_again(echo=False), times=inf)
     trackly.run(page_size=10).assert_failed("pagination.page", "page=")
 
 
-def test_api_that_repeats_the_first_page(trackly: FakeTrackly) -> None:
+def test_repeated_first_page(trackly: FakeTrackly) -> None:
     trackly.inject(first_page_again(echo=True), times=inf)
     run = trackly.sync(page_size=10, state=offers_state())
     assert run.bookmark == BOOKMARK
@@ -170,7 +170,7 @@ def test_api_that_repeats_the_first_page(trackly: FakeTrackly) -> None:
 
 
 def test_record_that_moves_between_pages(trackly: FakeTrackly) -> None:
-    """An offer that was read is archived, which moves another one over the page boundary."""
+    """An offer that was read is archived, so that another one moves to the previous page."""
     first, offer = next(iter(trackly.account.offers.items()))
 
     def archive_once(request: Request) -> None:
@@ -181,7 +181,7 @@ def test_record_that_moves_between_pages(trackly: FakeTrackly) -> None:
     run = trackly.sync(page_size=10, concurrency=1)
     assert sorted(run.by_id) == sorted(trackly.account.offers)
     assert run.by_id[first]["status"] == "archived"
-    assert len(run.records) == 25 + 1, "only what is new or changed is sent again"
+    assert len(run.records) == 25 + 1, "only new and changed records are emitted again"
     assert len(trackly.asked(page=2)) == 2
     assert str(run.bookmark) > "2026"
     assert not run.lines("WARNING")

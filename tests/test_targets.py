@@ -1,4 +1,4 @@
-"""What meltano.yml sets for a target changes nothing in what lands there, however awkward the values are."""
+"""Targets load the same rows with the settings of meltano.yml as with their defaults, also for awkward values."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LOADERS = {
 }
 STREAMS = ("offers", "lists", "audiences", "creatives", "schedules", "contacts")
 SAME_AS_DEFAULT = ("validate_records",)
-"""The settings in meltano.yml that are to change nothing."""
+"""The settings in meltano.yml that must not change any row."""
 
 TEXTS = (
     "",
@@ -57,7 +57,7 @@ NESTED: dict[str, Any] = {
 
 
 def awkward_account(turn: int) -> Account:
-    """An account whose fields have awkward values, other ones in each turn."""
+    """Return an account whose fields have awkward values, different ones in each turn."""
     account = Account(offers=40, contacts=60)
     for stream in STREAMS:
         for row, record in enumerate(account.records(stream)):
@@ -72,7 +72,7 @@ def is_time(name: str) -> bool:
 
 
 def awkward(value: Any, number: int) -> Any:
-    """An awkward value of the same type."""
+    """Return an awkward value of the same type."""
     if isinstance(value, str):
         return TEXTS[number % len(TEXTS)]
     if isinstance(value, Decimal):
@@ -86,7 +86,7 @@ def awkward(value: Any, number: int) -> Any:
 
 @pytest.fixture(scope="module")
 def messages() -> list[str]:
-    """What the tap says of an account before and after each of its records changed."""
+    """The messages of the tap for an account, before and after a change of every record."""
     account = Account(offers=0)
     with serving(FakeTrackly(account)) as trackly:
         runs = []
@@ -103,7 +103,7 @@ def server() -> Iterator[str]:
 
 
 def load(name: str, messages: str, settings: Mapping[str, Any], folder: Path) -> None:
-    """Let an installed target load messages."""
+    """Load messages with an installed target."""
     config = folder / "config.json"
     config.write_text(json.dumps(settings))
     target = PROJECT / ".meltano" / "loaders" / name / "venv" / "bin" / name
@@ -119,7 +119,7 @@ def load(name: str, messages: str, settings: Mapping[str, Any], folder: Path) ->
     assert finished.returncode == 0, finished.stderr
 
 
-def test_postgres_holds_what_it_would_hold_with_the_defaults(messages: list[str], server: str, tmp_path: Path) -> None:
+def test_postgres_same_rows_as_with_defaults(messages: list[str], server: str, tmp_path: Path) -> None:
     tables = []
     for schema, settings in {"configured": LOADERS["target-postgres"]["config"], "defaults": {}}.items():
         for turn in messages:
@@ -138,12 +138,12 @@ def test_postgres_holds_what_it_would_hold_with_the_defaults(messages: list[str]
         truth = {key(record): record for record in account.records(stream)}
         assert [key(row) for row in configured[stream]] == sorted(truth)
         for row in configured[stream]:
-            # What the API leaves out is null.
+            # Fields that the API leaves out are null.
             assert not {name for name in row if not is_time(name) and row[name] != truth[key(row)].get(name)}
 
 
 def rows(server: str, table: str) -> list[Record]:
-    """The rows of a table, without the target's own columns."""
+    """Return the rows of a table, without the target's own columns."""
     with psycopg.connect(server, row_factory=dict_row) as connection:
         found = connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
     return sorted(({name: row[name] for name in row if not name.startswith("_sdc_")} for row in found), key=key)
@@ -153,7 +153,7 @@ def key(record: Record) -> str:
     return f"{record.get('id')} {record.get('list_id')} {record.get('phone_number')}"
 
 
-def test_csv_holds_what_it_would_hold_with_the_defaults(messages: list[str], tmp_path: Path) -> None:
+def test_csv_same_rows_as_with_defaults(messages: list[str], tmp_path: Path) -> None:
     configured = LOADERS["target-csv"]["config"]
     defaults = {name: value for name, value in configured.items() if name not in SAME_AS_DEFAULT}
     files = []
@@ -167,6 +167,6 @@ def test_csv_holds_what_it_would_hold_with_the_defaults(messages: list[str], tmp
 
 
 def csv_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a file, without the target's own columns."""
+    """Return the rows of a file, without the target's own columns."""
     read = csv.DictReader(StringIO(path.read_bytes().decode()))
     return [{name: row[name] for name in row if not name.startswith("_sdc_")} for row in read]

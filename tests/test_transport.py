@@ -1,4 +1,4 @@
-"""What an answer may take of time and memory, and connections that are kept open, against raw sockets."""
+"""Limits of the time and size of a response, and keep-alive connections, tested with raw sockets."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ Serve = Callable[[socket.socket, int], None]
 
 
 class Server:
-    """Answers on a port of 127.0.0.1 as it is told, each connection in a thread of its own.
+    """A server on 127.0.0.1 that handles each connection in a separate thread.
 
     Args:
-        serve: Gets each connection and its number, counted from 1; it is closed when the call ends.
-        tls: What TLS needs; None for plain HTTP.
+        serve: Called with each connection and its number, counted from 1; then the connection is closed.
+        tls: The TLS context; None for plain HTTP.
 
     Attributes:
-        connections: How many connections were made.
-        ended: How many calls of `serve` have ended, and their connections are closed.
+        connections: The number of connections.
+        ended: Counts the calls of `serve` that have ended and whose connection is closed.
     """
 
     def __init__(self, serve: Serve, tls: ssl.SSLContext | None = None) -> None:
@@ -72,7 +72,7 @@ class Server:
     def _handle(self, connection: socket.socket, number: int) -> None:
         with suppress(OSError):
             tls = self._tls.wrap_socket(connection, server_side=True) if self._tls else connection
-            self._sockets.append(tls)  # which has taken over the connection
+            self._sockets.append(tls)  # it now owns the connection
             with tls:
                 self._serve(tls, number)
         self.ended.release()
@@ -88,7 +88,7 @@ def serving(serve: Serve, tls: ssl.SSLContext | None = None) -> Iterator[Server]
 
 
 def took_request(connection: socket.socket) -> bool:
-    """Receive a request; False if the client has closed the connection."""
+    """Receive a request; return False if the client has closed the connection."""
     received = b""
     while not received.endswith(b"\r\n\r\n"):
         part = connection.recv(1 << 16)
@@ -99,7 +99,7 @@ def took_request(connection: socket.socket) -> bool:
 
 
 def always(answer: bytes) -> Serve:
-    """Answer each request."""
+    """Send the same response to each request."""
 
     def serve(connection: socket.socket, _: int) -> None:
         while took_request(connection):
@@ -109,7 +109,7 @@ def always(answer: bytes) -> Serve:
 
 
 def reset(connection: socket.socket) -> None:
-    """Let the connection end with a reset."""
+    """Make closing the connection reset it."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
@@ -160,7 +160,7 @@ CHUNKED = HEADERS + b"Transfer-Encoding: chunked\r\n\r\n"
     ],
     ids=["silence", "status", "header", "headers", "body", "no length", "chunks", "chunk size", "trailers"],
 )
-def test_a_dripping_answer_times_out(
+def test_slow_response_times_out(
     session: requests.Session, tls: ssl.SSLContext | None, first: bytes, drop: bytes, last: bytes
 ) -> None:
     def drip(connection: socket.socket, _: int) -> None:
@@ -180,7 +180,7 @@ def test_a_dripping_answer_times_out(
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_a_small_answer_that_becomes_huge_is_refused(session: requests.Session, encoding: str) -> None:
+def test_decompression_bomb(session: requests.Session, encoding: str) -> None:
     packer = zlib.compressobj(1, wbits=31 if encoding == "gzip" else 15)
     zeros = bytes(1 << 20)
     body = b"".join([*(packer.compress(zeros) for _ in range(4 * MAX_BODY >> 20)), packer.flush()])
@@ -196,7 +196,7 @@ def test_a_small_answer_that_becomes_huge_is_refused(session: requests.Session, 
     assert "page_size" in connection_advice(failure.value)
 
 
-def test_an_endless_answer_is_refused(session: requests.Session) -> None:
+def test_endless_response(session: requests.Session) -> None:
     sent = 0
 
     def endless(connection: socket.socket, _: int) -> None:
@@ -214,7 +214,7 @@ def test_an_endless_answer_is_refused(session: requests.Session) -> None:
     assert sent < 1.5 * MAX_BODY
 
 
-def test_an_answer_of_the_maximal_size_is_read(session: requests.Session) -> None:
+def test_maximum_response_size(session: requests.Session) -> None:
     with serving(always(HEADERS + f"Content-Length: {MAX_BODY}\r\n\r\n".encode() + bytes(MAX_BODY))) as server:
         assert len(session.get(server.url, timeout=60).content) == MAX_BODY
 
@@ -232,7 +232,7 @@ GZIPPED_BODY = GZIPPED.compress(b"{}") + GZIPPED.flush()
     ],
     ids=["length", "chunked", "gzip"],
 )
-def test_a_connection_is_kept_open(session: requests.Session, tls: ssl.SSLContext | None, answer: bytes) -> None:
+def test_keep_alive(session: requests.Session, tls: ssl.SSLContext | None, answer: bytes) -> None:
     with serving(always(answer), tls) as server:
         for _ in range(3):
             assert session.get(server.url, timeout=60).json() == {}
@@ -241,10 +241,10 @@ def test_a_connection_is_kept_open(session: requests.Session, tls: ssl.SSLContex
 
 @pytest.mark.parametrize("is_reset", [False, True], ids=["closed", "reset"])
 @pytest.mark.parametrize("is_late", [False, True], ids=["between requests", "when a request arrives"])
-def test_a_kept_connection_that_the_server_ends_is_reopened(
+def test_closed_keep_alive_connection_is_reopened(
     session: requests.Session, tls: ssl.SSLContext | None, *, is_reset: bool, is_late: bool
 ) -> None:
-    received = threading.Semaphore(0)  # a reset would take back what the client has not received
+    received = threading.Semaphore(0)  # a reset would discard what the client has not received
 
     def serve_once(connection: socket.socket, _: int) -> None:
         took_request(connection)
@@ -266,7 +266,7 @@ def test_a_kept_connection_that_the_server_ends_is_reopened(
 
 
 @pytest.mark.parametrize("is_reset", [False, True], ids=["closed", "reset"])
-def test_a_fresh_connection_that_the_server_ends_is_an_error(session: requests.Session, *, is_reset: bool) -> None:
+def test_closed_new_connection(session: requests.Session, *, is_reset: bool) -> None:
     def refuse(connection: socket.socket, _: int) -> None:
         took_request(connection)
         if is_reset:
@@ -290,7 +290,7 @@ def test_a_fresh_connection_that_the_server_ends_is_an_error(session: requests.S
     ],
     ids=["length", "in a chunk", "between chunks", "corrupt gzip"],
 )
-def test_an_answer_that_is_cut_or_corrupt_is_an_error(session: requests.Session, answer: bytes) -> None:
+def test_truncated_or_corrupt_response(session: requests.Session, answer: bytes) -> None:
     def cut(connection: socket.socket, _: int) -> None:
         took_request(connection)
         connection.sendall(answer)
@@ -302,7 +302,7 @@ def test_an_answer_that_is_cut_or_corrupt_is_an_error(session: requests.Session,
     assert connection_advice(failure.value) == ""
 
 
-def test_a_certificate_of_an_unknown_authority_is_refused(context: ssl.SSLContext, session: requests.Session) -> None:
+def test_untrusted_certificate(context: ssl.SSLContext, session: requests.Session) -> None:
     session.verify = True
     with serving(always(OK), context) as server, pytest.raises(requests.exceptions.SSLError) as failure:
         session.get(server.url, timeout=60)

@@ -1,4 +1,4 @@
-"""Each message in the table of docs/troubleshooting.md is one that the tap logs for that cause."""
+"""The tap logs each message in the table of docs/troubleshooting.md for the documented cause."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ STATES = {"`Invalid state file`": {"type": "STATE", "value": {}}}
 
 
 class FailingAccount(Account):
-    """Gives the same answer to each request."""
+    """An account that responds to each request with the same error."""
 
     def __init__(self, status: int, answer: dict[str, str]) -> None:
         super().__init__(offers=0)
@@ -53,7 +53,7 @@ class FailingAccount(Account):
 
 @contextmanager
 def failing(message: str) -> Iterator[dict[str, Any]]:
-    """Serve what the message needs, and yield the settings for it."""
+    """Serve an account, and yield settings with which the tap logs the message."""
     account = FailingAccount(*ANSWERS[message]) if message in ANSWERS else Account(offers=3)
     with running(account) as url:
         settings = {"api_key": API_KEY, "api_url": url, "max_retries": 0, **SETTINGS.get(message, {})}

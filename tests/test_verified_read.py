@@ -55,7 +55,7 @@ def numbers(account: SimulatedAccount) -> list[int]:
 
 
 def at(request: int, change: Callable[[], object]) -> Callable[[int], object]:
-    """Return a history in which one change comes before one answer."""
+    """Return a hook that makes one change before the response to one request."""
     return lambda number: number == request and change()
 
 
@@ -65,7 +65,7 @@ def archive(account: SimulatedAccount, place: int) -> None:
 
 @pytest.mark.parametrize("listing", [DEFAULT, CONTACTS])
 @pytest.mark.parametrize("count", range(8))
-def test_an_idle_listing(listing: Listing, count: int) -> None:
+def test_unchanged_listing(listing: Listing, count: int) -> None:
     account = SimulatedAccount().fill(count)
     read = read_of(account, listing)
     assert new_keys(read) == [record["id"] for record in account.records]
@@ -76,7 +76,7 @@ def test_an_idle_listing(listing: Listing, count: int) -> None:
     assert (read.records, read.announced, read.duplicates) == (count, count, [])
 
 
-def test_an_idle_account_is_read_listing_by_listing() -> None:
+def test_order_of_requests() -> None:
     account = SimulatedAccount().fill(3, "archived").fill(5)
     read = read_of(account, *OFFERS)
     assert sorted(new_keys(read)) == sorted(keys(account))
@@ -85,7 +85,7 @@ def test_an_idle_account_is_read_listing_by_listing() -> None:
     assert (read.is_verified, read.announced) == (True, 8)
 
 
-def test_a_listing_announces_nothing_before_its_first_page() -> None:
+def test_announced_records() -> None:
     read = read_of(SimulatedAccount().fill(3, "archived").fill(5), *OFFERS)
     assert [read.announced for _ in read] == [5, 5, 5, 8, 8, 8, 8, 8, 8]
 
@@ -93,7 +93,7 @@ def test_a_listing_announces_nothing_before_its_first_page() -> None:
 @pytest.mark.parametrize("request_number", range(1, 12))
 @pytest.mark.parametrize("archived", range(6))
 @pytest.mark.parametrize("created", [0, 3, 6])
-def test_one_offer_is_archived_and_another_created(request_number: int, archived: int, created: int) -> None:
+def test_archived_and_created_offer(request_number: int, archived: int, created: int) -> None:
     account = SimulatedAccount().fill(2, "archived").fill(6)
     before = keys(account)
 
@@ -109,7 +109,7 @@ def test_one_offer_is_archived_and_another_created(request_number: int, archived
 
 @pytest.mark.parametrize("request_number", range(1, 12))
 @pytest.mark.parametrize("restored", range(4))
-def test_an_offer_is_restored(request_number: int, restored: int) -> None:
+def test_restored_offer(request_number: int, restored: int) -> None:
     account = SimulatedAccount().fill(3).fill(4, "archived")
     account.before_answer = at(request_number, lambda: account.touch(account.records[restored], status="active"))
     read = read_of(account, *OFFERS)
@@ -119,7 +119,7 @@ def test_an_offer_is_restored(request_number: int, restored: int) -> None:
 
 @pytest.mark.parametrize("request_number", range(1, 5))
 @pytest.mark.parametrize("count", [0, 25, 39])
-def test_lists_are_cut_short_once(request_number: int, count: int) -> None:
+def test_unpaginated_response_truncated_once(request_number: int, count: int) -> None:
     account = SimulatedAccount(per_page=None, cut_short={request_number: count}).fill(40)
     read = read_of(account, *OFFERS)
     assert len(new_keys(read)) == read.records == read.announced == 40
@@ -127,7 +127,7 @@ def test_lists_are_cut_short_once(request_number: int, count: int) -> None:
     assert read.passes == (2 if request_number in {1, 3} else 1)
 
 
-def test_lists_that_are_cut_short_in_every_pass() -> None:
+def test_unpaginated_response_truncated_in_every_pass() -> None:
     account = SimulatedAccount(per_page=None, cut_short={1: 25, 3: 25, 5: 25}).fill(40)
     read = read_of(account, DEFAULT)
     assert len(new_keys(read)) == 40
@@ -135,7 +135,7 @@ def test_lists_that_are_cut_short_in_every_pass() -> None:
 
 
 @pytest.mark.parametrize("listing", [DEFAULT, CONTACTS])
-def test_a_last_page_is_cut_short_once(listing: Listing) -> None:
+def test_last_page_truncated_once(listing: Listing) -> None:
     account = SimulatedAccount(per_page=10, cut_short={2: 3}).fill(15)
     read = read_of(account, listing)
     assert set(new_keys(read)) == keys(account)
@@ -143,7 +143,7 @@ def test_a_last_page_is_cut_short_once(listing: Listing) -> None:
 
 
 @pytest.mark.parametrize("listing", [DEFAULT, CONTACTS])
-def test_a_last_page_is_always_cut_short(listing: Listing) -> None:
+def test_last_page_always_truncated(listing: Listing) -> None:
     account = SimulatedAccount(per_page=10).fill(2, "archived").fill(15)
     account.before_answer = lambda number: account.asked[-1] == (listing, 2) and account.cut_short.update({number: 3})
     read = read_of(account, listing, *([ARCHIVED] if listing == DEFAULT else []))
@@ -151,14 +151,14 @@ def test_a_last_page_is_always_cut_short(listing: Listing) -> None:
     assert (read.is_verified, read.passes) == (False, 3)
 
 
-def test_offers_beyond_a_capped_count_are_read_twice() -> None:
+def test_offers_with_capped_count() -> None:
     account = SimulatedAccount(per_page=100, cap=1000).fill(1200)
     read = read_of(account, *OFFERS)
     assert set(new_keys(read)) == keys(account)
     assert (read.is_verified, read.passes, read.records, read.duplicates) == (True, 2, 1200, [])
 
 
-def test_offers_that_move_beyond_a_capped_count_are_read_three_times() -> None:
+def test_moving_offers_with_capped_count() -> None:
     account = SimulatedAccount(per_page=100, cap=1000).fill(1200)
     account.before_answer = at(13, account.create)
     read = read_of(account, *OFFERS)
@@ -166,7 +166,7 @@ def test_offers_that_move_beyond_a_capped_count_are_read_three_times() -> None:
     assert (read.is_verified, read.passes) == (True, 3)
 
 
-def test_contacts_beyond_a_capped_count_are_read_once() -> None:
+def test_contacts_with_capped_count() -> None:
     account = SimulatedAccount(per_page=100, cap=1000).fill(1200)
     read = read_of(account, CONTACTS)
     assert set(new_keys(read)) == keys(account)
@@ -174,7 +174,7 @@ def test_contacts_beyond_a_capped_count_are_read_once() -> None:
     assert (read.is_verified, read.passes) == (True, 1)
 
 
-def test_contacts_go_on_after_a_full_page_of_known_ones() -> None:
+def test_contacts_after_full_page_of_known_records() -> None:
     account = SimulatedAccount(cap=4).fill(7)
     before = keys(account)
     account.before_answer = at(3, lambda: account.fill(2))
@@ -183,7 +183,7 @@ def test_contacts_go_on_after_a_full_page_of_known_ones() -> None:
     assert read.is_verified
 
 
-def test_an_offer_is_archived_beyond_a_capped_count() -> None:
+def test_archived_offer_with_capped_count() -> None:
     account = SimulatedAccount(cap=2).fill(9)
     account.before_answer = at(4, lambda: archive(account, 3))
     read = read_of(account, *OFFERS)
@@ -191,7 +191,7 @@ def test_an_offer_is_archived_beyond_a_capped_count() -> None:
     assert read.is_verified
 
 
-def test_duplicates_in_the_data_are_verified_in_the_second_pass() -> None:
+def test_persistent_duplicates() -> None:
     account = SimulatedAccount(in_both={"record-2", "record-4"}).fill(5)
     read = read_of(account, *OFFERS)
     assert sorted(new_keys(read)) == sorted(keys(account))
@@ -199,7 +199,7 @@ def test_duplicates_in_the_data_are_verified_in_the_second_pass() -> None:
     assert (read.announced, read.duplicates) == (7, ["record-4", "record-2"])
 
 
-def test_duplicates_that_came_of_a_move_are_not_in_the_data() -> None:
+def test_duplicates_from_a_move() -> None:
     account = SimulatedAccount().fill(6)
     account.before_answer = at(2, lambda: account.records.insert(0, account.records.pop(3)))
     read = read_of(account, DEFAULT)
@@ -207,7 +207,7 @@ def test_duplicates_that_came_of_a_move_are_not_in_the_data() -> None:
     assert (read.is_verified, read.passes, read.duplicates) == (True, 2, [])
 
 
-def test_duplicates_in_other_places_need_a_third_pass() -> None:
+def test_moving_duplicates() -> None:
     account = SimulatedAccount(in_both={"record-2"}).fill(4).fill(1, "archived")
     account.before_answer = at(2, lambda: account.records.insert(0, account.records.pop(3)))
     read = read_of(account, *OFFERS)
@@ -215,7 +215,7 @@ def test_duplicates_in_other_places_need_a_third_pass() -> None:
     assert (read.is_verified, read.passes, read.duplicates) == (True, 3, ["record-2"])
 
 
-def test_duplicates_are_not_verified_by_a_pass_that_found_less() -> None:
+def test_duplicates_with_fewer_records_in_second_pass() -> None:
     account = SimulatedAccount(cap=2, in_both={"record-2"}).fill(3)
     account.before_answer = at(9, account.records.pop)
     read = read_of(account, *OFFERS)
@@ -223,7 +223,7 @@ def test_duplicates_are_not_verified_by_a_pass_that_found_less() -> None:
     assert (read.is_verified, read.passes, read.duplicates) == (True, 3, ["record-2"])
 
 
-def test_a_changed_record_is_yielded_again() -> None:
+def test_changed_record_is_yielded_again() -> None:
     account = SimulatedAccount().fill(3)
     account.before_answer = at(4, lambda: account.change(account.records[2]))
     pages = list(read_of(account, DEFAULT))
@@ -232,7 +232,7 @@ def test_a_changed_record_is_yielded_again() -> None:
     assert [news.page.number for news in pages] == [1, 2, 1, 2]
 
 
-def test_a_second_pass_yields_what_is_new_or_changed() -> None:
+def test_second_pass_yields_new_and_changed_records() -> None:
     account = SimulatedAccount().fill(3)
 
     def change() -> None:
@@ -245,7 +245,7 @@ def test_a_second_pass_yields_what_is_new_or_changed() -> None:
     assert [record["id"] for news in pages for record in news.changed] == ["record-2"]
 
 
-def test_the_closing_check_yields_all_it_sees() -> None:
+def test_closing_check_yields_changes() -> None:
     account = SimulatedAccount().fill(1, "archived").fill(1)
 
     def change() -> None:
@@ -260,7 +260,7 @@ def test_the_closing_check_yields_all_it_sees() -> None:
 
 
 @pytest.mark.parametrize("archived,found", [(0, True), (1, True), (2, False)])
-def test_the_first_page_shows_a_swap_behind_the_page_that_is_read(archived: int, found: Any) -> None:
+def test_swap_on_first_page(archived: int, found: Any) -> None:
     account = SimulatedAccount().fill(6)
     before = account.records[4]
 
@@ -273,7 +273,7 @@ def test_the_first_page_shows_a_swap_behind_the_page_that_is_read(archived: int,
     assert (before["id"] in new_keys(read_of(account, DEFAULT))) is found
 
 
-def test_the_count_shows_a_removal_after_its_page_was_read() -> None:
+def test_removal_after_page_was_read() -> None:
     account = SimulatedAccount().fill(6)
     account.before_answer = at(4, lambda: archive(account, 3))
     read = read_of(account, DEFAULT)
@@ -282,7 +282,7 @@ def test_the_count_shows_a_removal_after_its_page_was_read() -> None:
 
 
 @pytest.mark.parametrize("change", ["create", "remove"])
-def test_the_last_page_shows_a_change_beyond_a_capped_count(change: str) -> None:
+def test_change_of_last_page_with_capped_count(change: str) -> None:
     account = SimulatedAccount(cap=2).fill(5)
     account.before_answer = at(14, account.records.pop if change == "remove" else lambda: account.create(5))
     read = read_of(account, DEFAULT)
@@ -297,7 +297,7 @@ def removal(account: SimulatedAccount, count: int = 1) -> Callable[[], None]:
     return remove
 
 
-def test_a_read_goes_back_after_a_removal() -> None:
+def test_removal_goes_back_one_page() -> None:
     account = SimulatedAccount().fill(9)
     account.before_answer = at(3, removal(account))
     read = read_of(account, CONTACTS)
@@ -306,7 +306,7 @@ def test_a_read_goes_back_after_a_removal() -> None:
     assert (read.is_verified, read.passes, read.records, read.announced) == (True, 1, 9, 8)
 
 
-def test_a_read_goes_back_until_it_finds_a_record_that_it_has_read() -> None:
+def test_removals_go_back_several_pages() -> None:
     account = SimulatedAccount().fill(13)
     account.before_answer = at(4, removal(account, 4))
     read = read_of(account, CONTACTS)
@@ -315,7 +315,7 @@ def test_a_read_goes_back_until_it_finds_a_record_that_it_has_read() -> None:
     assert (read.is_verified, read.passes) == (True, 1)
 
 
-def test_after_a_removal_the_count_alone_shows_no_continuity() -> None:
+def test_equal_count_after_removal() -> None:
     account = SimulatedAccount().fill(12)
     before = keys(account)
 
@@ -333,7 +333,7 @@ def test_after_a_removal_the_count_alone_shows_no_continuity() -> None:
 
 
 @pytest.mark.parametrize("remembered_pages,passes", [(2, 2), (3, 1), (4, 1)])
-def test_a_read_that_goes_back_further_than_it_remembers_starts_over(remembered_pages: int, passes: int) -> None:
+def test_going_back_too_far_starts_over(remembered_pages: int, passes: int) -> None:
     account = SimulatedAccount().fill(20)
     account.before_answer = at(6, removal(account, 6))
     read = read_of(account, CONTACTS, remembered_pages=remembered_pages)
@@ -341,7 +341,7 @@ def test_a_read_that_goes_back_further_than_it_remembers_starts_over(remembered_
     assert (read.is_verified, read.passes) == (True, passes)
 
 
-def test_signups_cost_nothing() -> None:
+def test_signups_need_no_extra_requests() -> None:
     account = SimulatedAccount().fill(9)
     before = keys(account)
     account.before_answer = lambda number: number in {2, 4, 5} and account.create()
@@ -352,7 +352,7 @@ def test_signups_cost_nothing() -> None:
 
 
 @pytest.mark.parametrize("count", [3, 4])
-def test_a_signup_during_the_closing_check(count: int) -> None:
+def test_signup_during_closing_check(count: int) -> None:
     account = SimulatedAccount().fill(count)
     account.before_answer = at(3, account.create)
     read = read_of(account, CONTACTS)
@@ -361,7 +361,7 @@ def test_a_signup_during_the_closing_check(count: int) -> None:
 
 
 @pytest.mark.parametrize("signups", [0, 1, 20])
-def test_the_first_and_the_latest_contacts_are_remembered(signups: int) -> None:
+def test_first_and_recent_contacts_are_remembered(signups: int) -> None:
     account = SimulatedAccount().fill(200)
     account.before_answer = lambda number: number % 5 == 0 and number <= 5 * signups and account.create()
     read = read_of(account, CONTACTS, remembered_pages=3)
@@ -376,7 +376,7 @@ def test_other_contacts_are_forgotten() -> None:
 
     def change(number: int) -> None:
         if number == 2:
-            account.create()  # from here pages do not end where the memory does
+            account.create()  # from here on, the ends of pages and of the remembered records differ
         if number == 15:
             account.records.remove(moved)
             account.records.insert(250, moved)
@@ -386,7 +386,7 @@ def test_other_contacts_are_forgotten() -> None:
     assert yielded[moved["id"]] == 2
 
 
-def test_signups_of_some_pages_at_once() -> None:
+def test_several_pages_of_signups() -> None:
     account = SimulatedAccount(per_page=10).fill(195)
     before = keys(account)
     account.before_answer = at(11, lambda: account.fill(30))
@@ -396,7 +396,7 @@ def test_signups_of_some_pages_at_once() -> None:
 
 
 class Endless:
-    """A server that always announces one more page."""
+    """A source with one record on each page, and any counts."""
 
     def __init__(self, announce: Callable[[int], tuple[int, int]]) -> None:
         self.announce = announce
@@ -420,7 +420,7 @@ class Endless:
 
 
 @pytest.mark.parametrize("first_removal,requests", [(2, 91), (3, 92)])
-def test_how_often_a_gap_is_repaired(first_removal: int, requests: int) -> None:
+def test_limit_of_repairs(first_removal: int, requests: int) -> None:
     account = SimulatedAccount(per_page=10).fill(200)
     account.before_answer = lambda number: number >= first_removal and account.records.pop(0)
     read = read_of(account, CONTACTS)
@@ -428,7 +428,7 @@ def test_how_often_a_gap_is_repaired(first_removal: int, requests: int) -> None:
     assert (read.is_verified, read.passes, account.requests) == (False, 1, requests)
 
 
-def test_each_pass_has_its_own_count_of_pages() -> None:
+def test_page_count_of_each_pass() -> None:
     account = SimulatedAccount(per_page=1).fill(1)
     account.before_answer = at(2, lambda: account.fill(1100))
     read = read_of(account, DEFAULT)
@@ -437,7 +437,7 @@ def test_each_pass_has_its_own_count_of_pages() -> None:
 
 
 @pytest.mark.parametrize("listing", [DEFAULT, CONTACTS])
-def test_a_server_that_always_counts_one_more_record(listing: Listing) -> None:
+def test_total_that_always_grows(listing: Listing) -> None:
     source = Endless(lambda number: (number + 1, number + 1))
     read = VerifiedRead([listing], source, get_key, 32)
     assert max(news.page.number for news in read) == 1002
@@ -447,7 +447,7 @@ def test_a_server_that_always_counts_one_more_record(listing: Listing) -> None:
 
 @pytest.mark.parametrize("listing", [DEFAULT, CONTACTS])
 @pytest.mark.parametrize("announced", [1, 8])
-def test_a_server_that_always_announces_one_more_page(listing: Listing, announced: int) -> None:
+def test_total_pages_that_always_grows(listing: Listing, announced: int) -> None:
     source = Endless(lambda number: (announced, number + 1))
     read = VerifiedRead([listing], source, get_key, 32)
     assert [news.page.number for news in read] == [*range(1, 1000 + announced + 1)]
@@ -462,7 +462,7 @@ def nested(levels: int) -> Record:
 
 
 class OneRecord(Endless):
-    """A server that has one record on its second page."""
+    """A source with two pages, whose second page has one record."""
 
     def __init__(self, record: Record) -> None:
         super().__init__(lambda _: (3, 2))
@@ -482,7 +482,7 @@ class OneRecord(Endless):
         (nested(100_000), "nested too deeply"),
     ],
 )
-def test_a_record_that_cannot_be_read(record: Record, message: str) -> None:
+def test_invalid_record(record: Record, message: str) -> None:
     with pytest.raises(RecordError) as error:
         list(VerifiedRead([Listing("paused")], OneRecord(record), get_key, 32))
     assert str(error.value) == f"listing status=paused, page 2, record 1: {message}"
@@ -498,13 +498,13 @@ def test_a_record_that_cannot_be_read(record: Record, message: str) -> None:
         {"id": "c", "text": "\ud800"},
     ],
 )
-def test_a_record_that_can_be_read(record: Record) -> None:
+def test_valid_record(record: Record) -> None:
     read = VerifiedRead([DEFAULT], OneRecord(record), get_key, 32)
     assert new_keys(read) == ["a", "b", "c"]
     assert read.is_verified
 
 
-def test_a_lone_surrogate_is_part_of_the_state() -> None:
+def test_change_of_lone_surrogate() -> None:
     source = OneRecord({"id": "c", "text": "\ud800"})
     changed = []
     for news in VerifiedRead([DEFAULT], source, get_key, 32):
@@ -514,21 +514,21 @@ def test_a_lone_surrogate_is_part_of_the_state() -> None:
     assert changed == [source.record]
 
 
-def test_listings_have_names() -> None:
+def test_listing_names() -> None:
     assert [str(listing) for listing in OFFERS] == ["default listing", "listing status=archived"]
 
 
 def read_ahead(
     change: Callable[[SimulatedAccount, int], object], workers: int
 ) -> tuple[SimulatedAccount, VerifiedRead, set[str]]:
-    """Read 6,000 contacts, prefetched as in a run; also return which of those that stayed were missed."""
+    """Read 6,000 contacts with prefetching; also return the keys of remaining contacts that were missed."""
     choice = random.Random(0)  # noqa: S311
     account = SimulatedAccount(per_page=50).fill(6000)
     before = keys(account)
     account.before_answer = lambda number: change(account, number)
 
     def fetch(wanted: Wanted) -> Page:
-        time.sleep(choice.random() / 1000)  # so that answers change places
+        time.sleep(choice.random() / 1000)  # so that responses come out of order
         return account.answer(wanted)
 
     with closing(Prefetch(fetch, workers)) as prefetch:
@@ -541,35 +541,35 @@ WORKERS = [1, 8]
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_requests_for_an_idle_account(workers: int) -> None:
+def test_requests_without_changes(workers: int) -> None:
     account, read, missed = read_ahead(lambda *_: None, workers)
     assert (read.is_verified, missed) == (True, set())
     assert account.requests == 120 + 2
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_requests_with_a_signup_after_every_fifth(workers: int) -> None:
+def test_requests_with_signups(workers: int) -> None:
     account, read, missed = read_ahead(lambda account, number: number % 5 == 0 and account.create(), workers)
     assert (read.is_verified, missed) == (True, set())
     assert account.requests <= 1.6 * 121
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_requests_with_a_removal_after_every_twelfth(workers: int) -> None:
+def test_requests_with_removals(workers: int) -> None:
     account, read, missed = read_ahead(lambda account, number: number % 12 == 0 and account.records.pop(0), workers)
     assert (read.is_verified, missed) == (True, set())
     assert account.requests <= 2 * 120
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_requests_with_a_removal_after_each(workers: int) -> None:
+def test_requests_with_constant_removals(workers: int) -> None:
     account, read, missed = read_ahead(lambda account, number: number > 1 and account.records.pop(0), workers)
     assert not read.is_verified
     assert account.requests <= 4.5 * 120
     assert len(missed) < 600
 
 
-def test_a_server_that_counts_one_more_page_in_each_answer() -> None:
+def test_total_that_grows_with_each_response() -> None:
     class Server(Endless):
         def request(self, wanted: Sequence[tuple[Listing, int]]) -> Sequence[Page]:
             self.announce = lambda _: (self.requests, 0)
@@ -583,7 +583,7 @@ def test_a_server_that_counts_one_more_page_in_each_answer() -> None:
 
 
 @pytest.mark.parametrize("has_stable_order", [False, True])
-def test_page_number_that_is_ignored(has_stable_order: bool) -> None:  # noqa: FBT001
+def test_ignored_page_number(has_stable_order: bool) -> None:  # noqa: FBT001
     class Repeating:
         """Echoes each page number and returns the first page."""
 

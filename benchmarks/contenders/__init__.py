@@ -1,1 +1,1 @@
-"""The programs that read the same account, each a process of its own."""
+"""The programs that are compared; each runs in a separate process."""

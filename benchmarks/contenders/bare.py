@@ -1,6 +1,6 @@
-"""The least that a reader can do: ask for the pages of both listings, parse them, write a line for each record.
+"""The minimum that a reader must do: request the pages of both listings, parse them, write a line per record.
 
-It has no schema, no types, no state, no retries and no proof that it read everything.
+It has no schema, no types, no state, no retries and no verification.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _STATUSES = ("", "&status=archived")
 
 
 def main() -> None:
-    """Read the account at an address with a key and a number of requests at once."""
+    """Read the account with the arguments URL, API key and concurrency."""
     api_url, api_key, concurrency = sys.argv[1], sys.argv[2], int(sys.argv[3])
     encoder, decoder = msgspec.json.Encoder(), msgspec.json.Decoder()
     http = urllib3.PoolManager(maxsize=concurrency, headers={"X-Api-Key": api_key})

@@ -1,4 +1,4 @@
-"""dlt's REST API source, configured as its documentation shows; runs in a virtual environment of its own."""
+"""dlt's REST API source, configured as in its documentation; runs in a separate virtual environment."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from dlt.sources.rest_api import rest_api_source  # type: ignore[import-not-foun
 
 
 def main() -> None:
-    """Extract the default listing to files, load it into files, or merge what changed into PostgreSQL."""
+    """Extract the default listing to files, load it into JSON files, or merge changed offers into PostgreSQL."""
     parser = argparse.ArgumentParser()
     parser.add_argument("api_url")
     parser.add_argument("api_key")
-    parser.add_argument("work", type=Path, help="folder for what dlt keeps between its steps")
-    parser.add_argument("--load", type=Path, help="folder to load into; without it only extract")
-    parser.add_argument("--database", help="address of a PostgreSQL to load into")
+    parser.add_argument("work", type=Path, help="working folder of dlt")
+    parser.add_argument("--load", type=Path, help="folder to load into (default: only extract)")
+    parser.add_argument("--database", help="URL of a PostgreSQL database to load into")
     options = parser.parse_args()
 
     offers: dict[str, Any] = {
@@ -29,7 +29,7 @@ def main() -> None:
     if options.database:
         offers["write_disposition"] = "merge"
         offers["endpoint"]["incremental"] = {"cursor_path": "updated_at", "initial_value": "1970-01-01T00:00:00Z"}
-        # It wants a host and a password where a socket needs none.
+        # dlt requires a host and a password, also for a Unix socket.
         destination = dlt.destinations.postgres(options.database.replace(":@/", ":none@localhost/"))
     pipeline = dlt.pipeline(
         pipeline_name="trackly",

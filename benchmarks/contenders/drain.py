@@ -1,4 +1,4 @@
-"""Asks for the same pages and throws them away: shows how fast the server could be read."""
+"""Requests the same pages and discards them, to show how fast the server can be read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 
 async def drain(api_url: str, concurrency: int) -> None:
-    """Ask for all pages of the default listing over a number of connections."""
+    """Request all pages of the default listing over several connections."""
     first = json.loads(await _read(api_url, iter([1])))
     numbers = iter(range(2, first["pagination"]["total_pages"] + 1))
     await asyncio.gather(*(_read(api_url, numbers) for _ in range(concurrency)))

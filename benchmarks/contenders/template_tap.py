@@ -1,4 +1,4 @@
-"""A tap as the cookiecutter template of the Meltano Singer SDK makes it: the SDK does all the work."""
+"""A tap from the cookiecutter template of the Meltano Singer SDK: the SDK does all the work."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from tap_trackly.streams import OffersStream as OurOffers
 
 
 class Paginator(PageNumberPaginator):
-    """Goes on until the last page that the API announces."""
+    """Continues to the last page that the API announces."""
 
     def has_more(self, response: requests.Response) -> bool:
-        """Tell whether there is a page after this one."""
+        """Return whether there is another page."""
         return self.current_value < int(response.json()["pagination"]["total_pages"])
 
 
 class TemplateStream(RESTStream[int]):
-    """What all streams share."""
+    """The base class of the streams."""
 
     page_size: int
 
     @property
     def url_base(self) -> str:
-        """The address that the paths of all endpoints follow."""
+        """The base URL of the API."""
         return str(self.config["api_url"])
 
     @property
     def authenticator(self) -> APIKeyAuthenticator:
-        """What puts the key into a request."""
+        """The authenticator, which sends the API key."""
         return APIKeyAuthenticator(key="X-Api-Key", value=self.config["api_key"])
 
     def get_new_paginator(self) -> Paginator:
-        """Return what counts the pages."""
+        """Return a paginator that starts at page 1."""
         return Paginator(start_value=1)
 
     def get_url_params(self, context: Mapping[str, Any] | None, next_page_token: int | None) -> dict[str, Any]:  # noqa: ARG002
-        """Return the query of a request."""
+        """Return the query parameters of a request."""
         return {"page": next_page_token, "per_page": self.page_size}
 
 
