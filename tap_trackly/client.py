@@ -143,15 +143,14 @@ class TracklyStream(RESTStream[int]):
             try:
                 self.get_page(response)
             except PageError as error:
-                words = self._words(response)
-                raise RetriableAPIError(f"{response.url}: {error}{words}.", response) from None
+                raise RetriableAPIError(f"{response.url}: {error}{self._words(response)}.", response) from None
             return
         message = self.response_error_message(response)
-        if status == HTTPStatus.TOO_MANY_REQUESTS or (status in _TRANSIENT and "Retry-After" in response.headers):
+        if status not in _TRANSIENT:
+            raise FatalAPIError(f"{message} {errors.status_advice(status, message, self.name)}")
+        if status == HTTPStatus.TOO_MANY_REQUESTS or "Retry-After" in response.headers:
             raise RateLimitError(message, response)
-        if status in _TRANSIENT:
-            raise RetriableAPIError(message, response)
-        raise FatalAPIError(f"{message} {errors.status_advice(status, message, self.name)}")
+        raise RetriableAPIError(message, response)
 
     @override
     def response_error_message(self, response: requests.Response) -> str:
@@ -335,6 +334,7 @@ class TracklyStream(RESTStream[int]):
     @contextmanager
     def _requesting(self) -> Iterator[None]:
         self._throttle = Throttle(self._concurrency)
+        self._request_page = self.request_decorator(self._send)
         _ = self.requests_session  # made here once, before several workers would
         with (
             self.get_http_request_counter() as self._request_counter,
@@ -354,10 +354,6 @@ class TracklyStream(RESTStream[int]):
             method=request.method, url=request.url, params=query, headers=request.headers, json=request.data
         )
         return self._request_page(prepared, context)
-
-    @cached_property
-    def _request_page(self) -> RequestFunc:
-        return self.request_decorator(self._send)
 
     def _send(self, request: requests.PreparedRequest, context: Context | None) -> requests.Response:
         tags = {metrics.Tag.STREAM: self.name, metrics.Tag.ENDPOINT: self.path}
