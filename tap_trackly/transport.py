@@ -88,6 +88,8 @@ class _DeadlineReader(io.RawIOBase):
 
 
 class _LimitedResponse(HTTPResponse):
+    """An answer that must be read within the timeout of its socket."""
+
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.fp = io.BufferedReader(_DeadlineReader(sock, self.fp.detach()), _BUFFER)
