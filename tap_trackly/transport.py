@@ -67,10 +67,14 @@ def _read_body(raw: Any) -> bytearray:
 class _DeadlineReader(io.RawIOBase):
     """Reads what a socket receives within its timeout, counted for all reads together."""
 
-    def __init__(self, sock: Any, raw: Any) -> None:
+    def __init__(self, sock: Any) -> None:
         self._sock = sock
-        self._raw = raw
+        self._raw = sock.makefile("rb", buffering=0)
         self._deadline = time.monotonic() + sock.gettimeout()
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """Return what `http.client` reads a response from."""
+        return io.BufferedReader(self, _BUFFER)
 
     def readable(self) -> bool:
         return True
@@ -88,11 +92,11 @@ class _DeadlineReader(io.RawIOBase):
 
 
 class _LimitedResponse(HTTPResponse):
-    """An answer that must be read within the timeout of its socket."""
+    """A response that must be read within the timeout of its socket."""
 
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_DeadlineReader(sock, self.fp.detach()), _BUFFER)
+        limited: Any = _DeadlineReader(sock)
+        super().__init__(limited, *args, **kwargs)
 
 
 class _LimitedConnection:
