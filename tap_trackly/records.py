@@ -133,6 +133,7 @@ def utc_text(value: Any) -> str:
     """
     try:
         text = value.strip()
+        # Nearly every time is in UTC, and one without a zone needs no arithmetic.
         time = datetime.fromisoformat(text.rstrip("Zz"))
         if time.tzinfo is not None:
             time = datetime.fromisoformat(text).astimezone(timezone.utc).replace(tzinfo=None)

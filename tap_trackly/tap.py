@@ -69,9 +69,7 @@ class TapTrackly(Tap):
         ),
         _setting(
             "offer_statuses",
-            th.CustomType(
-                {"type": "array", "items": {"type": "string", "enum": [*streams.OFFER_STATUSES]}, "minItems": 1}
-            ),
+            th.CustomType({"type": ["array"], "items": {"enum": [*streams.OFFER_STATUSES]}, "minItems": 1}),
             "Offer statuses",
             "One or more of active, paused, archived. All three also include undocumented statuses.",
             default=[*streams.OFFER_STATUSES],
