@@ -7,22 +7,18 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
-from math import isfinite
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
 
 import msgspec
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR, extend_validator_with_defaults
-from typing_extensions import TypedDict
+from urllib3.util import Url, parse_url
 
-from tap_trackly.records import parse_time
+from tap_trackly.records import number, parse_time, utc_text
 
 ENVIRONMENT_PREFIX = "TAP_TRACKLY_"
 _NOT_SETTINGS = {"emit_activate_version_messages", "loglevel"}  # known to the SDK, but not in its schema
 _Validator = extend_validator_with_defaults(DEFAULT_JSONSCHEMA_VALIDATOR)
-# What an HTTP header can hold. A line break would end the header and start another.
-_HEADER_TEXT = re.compile(r"[ -~]*[!-~][ -~]*")
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _EXPECTED = {
     "api_key": "the key from Settings > API Keys, one line of printable ASCII",
@@ -39,22 +35,23 @@ _EXPECTED = {
 Schema = Mapping[str, Any]
 
 
-class _Properties(TypedDict):
+class _Properties(msgspec.Struct):
     properties: dict[str, Any]
 
 
-class _Metadata(TypedDict):
+class _Metadata(msgspec.Struct):
     breadcrumb: list[str]
     metadata: dict[str, Any]
 
 
-class _Entry(TypedDict):
+class _Entry(msgspec.Struct):
     tap_stream_id: str
     schema: _Properties
     metadata: list[_Metadata]
+    replication_key: Any = None
 
 
-class _Catalog(TypedDict):
+class _Catalog(msgspec.Struct):
     streams: list[_Entry]
 
 
@@ -65,18 +62,10 @@ class SettingsError(ValueError):
 def read_environment(schema: Schema, environment: Mapping[str, str | None]) -> dict[str, Any]:
     """Return the settings that environment variables hold, such as `TAP_TRACKLY_API_KEY`.
 
-    Raises:
-        SettingsError: If a value has not the type of its setting.
+    A text that is not of the type of its setting is returned as it is.
     """
-    config = {}
-    for name, setting in schema["properties"].items():
-        text = environment.get(f"{ENVIRONMENT_PREFIX}{name.upper()}")
-        if text is not None:
-            try:
-                config[name] = _parse(text, setting.get("type", ()))
-            except (KeyError, RecursionError, ValueError):
-                raise SettingsError(_invalid(name, schema)) from None
-    return config
+    texts = {name: environment.get(f"{ENVIRONMENT_PREFIX}{name.upper()}") for name in schema["properties"]}
+    return {name: _parse(text, schema["properties"][name]["type"]) for name, text in texts.items() if text is not None}
 
 
 def check(config: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
@@ -88,19 +77,20 @@ def check(config: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
         SettingsError: Names the first setting that is missing or invalid and says what is expected. The value,
             which may be a key, is not shown.
     """
-    checked = {name: _tidy(value, _types(name, schema)) for name, value in config.items() if value is not None}
-    for name in schema.get("required", ()):
-        if name not in checked:
-            raise SettingsError(f"Missing setting {name}: expected {_EXPECTED[name]}.")
+    given = {name: value for name, value in config.items() if value is not None}
+    checked = {name: value.strip() if isinstance(value, str) else value for name, value in given.items()}
+    if "api_key" not in checked:
+        raise SettingsError(f"Missing setting api_key: expected {_EXPECTED['api_key']}.")
+    for name, read in _READERS.items():
+        if name in checked:
+            try:
+                checked[name] = read(checked[name])
+            except (TypeError, ValueError):
+                raise _invalid(name, schema) from None
     for error in _Validator(schema).iter_errors(checked):
-        raise SettingsError(_invalid(str(error.path[0]), schema))
-    for name, is_valid in _CHECKS.items():
-        if name in checked and not is_valid(checked[name]):
-            raise SettingsError(_invalid(name, schema))
+        raise _invalid(str(error.path[0]), schema)
     if checked.get("flattening_enabled") and "flattening_max_depth" not in checked:
         raise SettingsError("Missing setting flattening_max_depth: flattening_enabled needs it.")
-    if "start_date" in checked:
-        checked["start_date"] = parse_time(checked["start_date"]).isoformat()
     return checked
 
 
@@ -112,13 +102,12 @@ def check_config_file(name: str) -> None:
     """
     shown = name if re.fullmatch("[^{}=\"'\n]*", name) and "trk_" not in name else "this value"
     try:
-        is_object = isinstance(json.loads(Path(name).read_bytes()), dict)
+        if isinstance(json.loads(Path(name).read_bytes()), dict):
+            return
         reason = "is not a JSON object"
     except (OSError, RecursionError, ValueError) as error:
-        is_object = False
         reason = f"cannot be read: {getattr(error, 'strerror', None) or 'it is not JSON'}"
-    if not is_object:
-        raise SettingsError(f"--config takes the name of a file with a JSON object, or ENV; {shown} {reason}.")
+    raise SettingsError(f"--config takes the name of a file with a JSON object, or ENV; {shown} {reason}.")
 
 
 def parse_file(file: IO[str] | None, option: str) -> Any:
@@ -158,12 +147,12 @@ def check_state(state: Any, streams: Collection[str]) -> None:
     """
     try:
         bookmarks = state["bookmarks"] if state != {} else {}
-        for bookmark in bookmarks.values():
-            if (value := bookmark.get("replication_key_value")) is not None:
-                parse_time(value)
+        values = [bookmark.get("replication_key_value") for bookmark in bookmarks.values()]
+        has_stream = not bookmarks or not set(bookmarks).isdisjoint(streams)
+        is_valid = has_stream and all(value is None or parse_time(value) for value in values)
     except (AttributeError, KeyError, TypeError, ValueError):
-        bookmarks = None
-    if bookmarks is None or not isinstance(state, dict) or (bookmarks and not set(bookmarks) & set(streams)):
+        is_valid = False
+    if not is_valid:
         raise SettingsError(
             "Invalid state file: --state expects the value of a STATE message of this tap, such as "
             '{"bookmarks": {"offers": {"replication_key": "updated_at", "replication_key_value": "2025-12-15"}}}'
@@ -181,88 +170,53 @@ def check_catalog(catalog: Any, replication_keys: Mapping[str, str | None]) -> N
         SettingsError: Says what a catalog looks like or which replication key is expected.
     """
     try:
-        entries = msgspec.convert(catalog, _Catalog)["streams"]
+        entries = msgspec.convert(catalog, _Catalog).streams
     except msgspec.ValidationError:
         raise SettingsError(
             'Invalid catalog file: --catalog expects what --discover prints: {"streams": [...]}, '
             "each entry with tap_stream_id, schema and metadata."
         ) from None
-    for entry, whole in zip(entries, catalog["streams"], strict=True):
-        name = entry["tap_stream_id"]
-        root: Mapping[str, Any] = next((each["metadata"] for each in entry["metadata"] if not each["breadcrumb"]), {})
-        for key in (whole.get("replication_key"), root.get("replication-key")):
+    for entry in entries:
+        name = entry.tap_stream_id
+        roots = [each.metadata for each in entry.metadata if not each.breadcrumb]
+        for key in (entry.replication_key, *(root.get("replication-key") for root in roots)):
             if name in replication_keys and key and key != replication_keys[name]:
                 expected = replication_keys[name] or "none"
                 raise SettingsError(f"Invalid catalog file: the replication key of stream '{name}' is {expected}.")
 
 
 def _parse(text: str, types: Collection[str]) -> Any:
-    if "integer" in types:
-        return int(text)
+    if "string" in types:
+        return text
     if "boolean" in types:
-        return _BOOLEANS[text.strip().lower()]
-    if "object" in types:
-        return json.loads(text)
-    if "array" in types:
-        return json.loads(text) if text.lstrip().startswith("[") else [*map(str.strip, text.split(","))]
-    return text
-
-
-def _tidy(value: Any, types: Collection[str]) -> Any:
-    value = value.strip() if isinstance(value, str) else value
-    if "number" not in types or isinstance(value, bool):
-        return value
+        return _BOOLEANS.get(text.strip().lower(), text)
     try:
-        number = float(value)
-    except (OverflowError, TypeError, ValueError):
-        return str(value)
-    return number if isfinite(number) else str(value)
+        return int(text) if "integer" in types else json.loads(text)
+    except (RecursionError, ValueError):
+        return [*map(str.strip, text.split(","))] if "array" in types else text
 
 
-def _types(name: str, schema: Schema) -> Collection[str]:
-    types: Collection[str] = schema["properties"].get(name, {}).get("type", ())
-    return types
-
-
-def _invalid(name: str, schema: Schema) -> str:
-    setting = schema["properties"].get(name, {})
-    kind = next((kind for kind in _types(name, schema) if kind != "null"), "value")
+def _invalid(name: str, schema: Schema) -> SettingsError:
+    setting = schema["properties"][name]
+    kind = setting["type"][0]
     article = "an" if kind[0] in "aio" else "a"
     limits = f" from {setting['minimum']} to {setting['maximum']}" if {"minimum", "maximum"} <= setting.keys() else ""
-    return f"Invalid setting {name}: expected {_EXPECTED.get(name, f'{article} {kind}{limits}')}."
+    return SettingsError(f"Invalid setting {name}: expected {_EXPECTED.get(name, f'{article} {kind}{limits}')}.")
 
 
-def _is_header_text(value: str) -> bool:
-    return _HEADER_TEXT.fullmatch(value) is not None
+def _web_address(value: str) -> str:
+    url = parse_url(value)
+    # As it is requested: without user, query, fragment and characters that would be encoded.
+    plain = Url(url.scheme, host=url.host, port=url.port, path=url.path).url
+    if url.scheme not in {"http", "https"} or not url.host or plain.lower() != value.lower():
+        raise ValueError
+    return value
 
 
-def _is_web_address(value: str) -> bool:
-    try:
-        url = urlsplit(value)
-        url.port  # noqa: B018 - raises ValueError unless it is a port
-    except ValueError:
-        return False
-    return (
-        url.scheme in {"http", "https"}
-        and bool(url.hostname)
-        and "@" not in url.netloc
-        and not set("?# ") & set(value)
-        and _is_header_text(value)
-    )
-
-
-def _is_time(value: str) -> bool:
-    try:
-        parse_time(value)
-    except ValueError:
-        return False
-    return True
-
-
-_CHECKS: dict[str, Callable[[Any], bool]] = {
-    "api_key": _is_header_text,
-    "api_url": _is_web_address,
-    "offer_statuses": bool,
-    "start_date": _is_time,
-    "user_agent": _is_header_text,
+# How settings are read whose form a JSON schema cannot tell.
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "api_url": _web_address,
+    "start_date": utc_text,
+    "full_resend_hours": number,
+    "request_timeout": number,
 }

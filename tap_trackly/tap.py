@@ -41,7 +41,8 @@ _REPLICATION_KEYS = {vars(stream)["name"]: vars(stream).get("replication_key") f
 API_URL = "https://app.tracklysms.com/api/v2"
 USER_AGENT = f"tap-trackly/{version('tap-trackly')}"
 _FOR_USERS = (SingerSDKError, settings.SettingsError, RecordError)
-_TEXT = th.StringType(nullable=False)
+# What an HTTP header can hold. A line break would end the header and start another.
+_TEXT = th.StringType(nullable=False, pattern="^[ -~]+$")
 
 
 def _setting(name: str, kind: Any, title: str, description: str, **options: Any) -> th.Property[Any]:
@@ -68,7 +69,7 @@ class TapTrackly(Tap):
         ),
         _setting(
             "offer_statuses",
-            th.ArrayType(th.StringType(allowed_values=[*streams.OFFER_STATUSES]), nullable=False),
+            th.CustomType({"type": ["array"], "items": {"enum": [*streams.OFFER_STATUSES]}, "minItems": 1}),
             "Offer statuses",
             "One or more of active, paused, archived. All three also include undocumented statuses.",
             default=[*streams.OFFER_STATUSES],

@@ -171,9 +171,9 @@ def test_defaults() -> None:
     ],
 )
 def test_invalid_environment_variable(name: str, value: str) -> None:
-    with pytest.raises(SettingsError, match=rf"^Invalid setting {name}: expected ") as error:
-        read_environment(SCHEMA, {f"TAP_TRACKLY_{name.upper()}": value})
-    assert len(str(error.value)) < 200
+    message = refused(**read_environment(SCHEMA, {f"TAP_TRACKLY_{name.upper()}": value}))
+    assert message.startswith(f"Invalid setting {name}: expected ")
+    assert len(message) < 200
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_invalid_environment_variable(name: str, value: str) -> None:
     [
         ("api_key", f" {SECRET}", f" {SECRET}"),
         ("page_size", " 7 ", 7),
-        ("full_resend_hours", "0.5", "0.5"),
+        ("full_resend_hours", "0.5", 0.5),
         ("offer_statuses", "active, paused", ["active", "paused"]),
         ("offer_statuses", ' ["archived"]', ["archived"]),
         ("fail_if_incomplete", "Yes", True),
