@@ -53,7 +53,7 @@ class Listing:
 class Source(Protocol):
     """Where pages come from."""
 
-    def pages(self, listing: Listing, start: int) -> Generator[Page, None, None]:
+    def pages(self, listing: Listing, start: int) -> Iterator[Page]:
         """Return the pages of a listing from a number on; some may have been requested ahead."""
 
     def request(self, wanted: Sequence[tuple[Listing, int]]) -> Sequence[Page]:
