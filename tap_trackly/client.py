@@ -277,8 +277,7 @@ class TracklyStream(RESTStream[int]):
         """Read the listings and yield the records that are due.
 
         Raises:
-            RecordError: If a record has no valid key.
-            FatalAPIError: If a page cannot be read.
+            FatalAPIError: If a page cannot be read, or a record has no valid key.
         """
         summary = self.summary
         summary.started = datetime.now(timezone.utc)
@@ -296,7 +295,7 @@ class TracklyStream(RESTStream[int]):
                     summary.left_out += len(new) + len(changed) - len(records)
                     yield from records
             except RecordError as error:
-                raise RecordError(f"Stream '{self.name}', {self.get_url(context)}: {error}.") from None
+                raise FatalAPIError(f"Stream '{self.name}', {self.get_url(context)}: {error}.") from None
             finally:
                 self._conforms = False
         self._end_read(read, due)

@@ -131,9 +131,3 @@ def connection_advice(error: BaseException) -> str:
 def is_unreachable(error: BaseException) -> bool:
     """Whether no connection was made."""
     return isinstance(error, ConnectTimeout) or isinstance(root_cause(error), ConnectionRefusedError | gaierror)
-
-
-def error_line(error: Exception, known: tuple[type[Exception], ...]) -> str:
-    """Return an error as one line; with its type unless it is made for users."""
-    text = str(error) if isinstance(error, known) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())

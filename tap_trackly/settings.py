@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import msgspec
+from singer_sdk.exceptions import SingerSDKError
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR, extend_validator_with_defaults
 from urllib3.util import Url, parse_url
 
@@ -55,7 +56,7 @@ class _Catalog(msgspec.Struct):
     streams: list[_Entry]
 
 
-class SettingsError(ValueError):
+class SettingsError(SingerSDKError):
     """A setting, the state or the catalog is missing or invalid; the message names it."""
 
 

@@ -23,11 +23,10 @@ from typing_extensions import override
 
 from tap_trackly import settings, streams
 from tap_trackly.client import TracklyStream
-from tap_trackly.errors import LogFilter, error_line
+from tap_trackly.errors import LogFilter
 from tap_trackly.output import LineWriter
 from tap_trackly.stream_maps import check_expressions
 from tap_trackly.summary import log_run
-from tap_trackly.verified_read import RecordError
 
 STREAMS: Sequence[type[TracklyStream]] = (
     streams.OffersStream,
@@ -40,7 +39,6 @@ STREAMS: Sequence[type[TracklyStream]] = (
 _REPLICATION_KEYS = {vars(stream)["name"]: vars(stream).get("replication_key") for stream in STREAMS}
 API_URL = "https://app.tracklysms.com/api/v2"
 USER_AGENT = f"tap-trackly/{version('tap-trackly')}"
-_FOR_USERS = (SingerSDKError, settings.SettingsError, RecordError)
 # What an HTTP header can hold. A line break would end the header and start another.
 _TEXT = th.StringType(nullable=False, pattern="^[ -~]+$")
 
@@ -199,7 +197,8 @@ class TapTrackly(Tap):
         try:
             command()
         except Exception as error:
-            cls.logger.error("%s", error_line(error, _FOR_USERS))  # noqa: TRY400
+            kind = "" if isinstance(error, SingerSDKError) else f"{type(error).__name__}: "
+            cls.logger.error("%s%s", kind, error)  # noqa: TRY400
             cls.logger.debug("Traceback:", exc_info=True)
             sys.exit(1)
 

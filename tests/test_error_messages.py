@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
+import subprocess
+import sys
 import zlib
 from http.client import BadStatusLine, IncompleteRead, LineTooLong, RemoteDisconnected
 from typing import Any
@@ -23,7 +25,6 @@ from tap_trackly.errors import (
     api_words,
     connection_advice,
     connection_words,
-    error_line,
     is_unreachable,
     mask,
     one_line,
@@ -230,9 +231,23 @@ def test_unreachable_hosts() -> None:
     assert not is_unreachable(chained(ConnectionResetError(), requests.ConnectionError()))
 
 
-def test_unexpected_error_shows_type() -> None:
-    assert error_line(ValueError("a\nb"), (KeyError,)) == "ValueError: a b"
-    assert error_line(ValueError("a\nb"), (ValueError,)) == "a b"
+@pytest.mark.parametrize(
+    "error,line", [("KeyError('a')", "KeyError: 'a'"), ("singer_sdk.exceptions.FatalAPIError('a')", "a")]
+)
+def test_unexpected_error_shows_type(error: str, line: str) -> None:
+    code = f"""
+import singer_sdk.exceptions
+from tap_trackly.tap import TapTrackly
+
+def fail():
+    raise {error}
+
+TapTrackly.cli = fail
+TapTrackly.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [line]
 
 
 @pytest.fixture
