@@ -52,8 +52,10 @@ class LineWriter(MsgSpecWriter):
         """Write the messages that wait."""
         lines, self._waiting = self._waiting, bytearray()
         try:
-            with WRITING, os.fdopen(_STDOUT, "wb", closefd=False) as stdout:
-                stdout.write(lines)
+            with WRITING:
+                rest = memoryview(lines)
+                while rest:
+                    rest = rest[os.write(_STDOUT, rest) :]
         except OSError as error:
             raise TargetError(f"The target stopped reading ({error.strerror}). Its own log says why.") from None
 
