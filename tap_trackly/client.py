@@ -456,7 +456,7 @@ class TracklyStream(RESTStream[int]):
 
 
 def _retry_after(response: requests.Response | None) -> float | None:
-    """Return the seconds of a `Retry-After` header; None without a valid one."""
+    """Return the seconds to wait by `Retry-After`; None without a valid header."""
     header = response.headers.get("Retry-After", "").strip() if response is not None else ""
     if header.isdecimal():
         return float(header)

@@ -19,7 +19,7 @@ Convert = Callable[[Any], Any]
 # PostgreSQL cannot store NUL, and lone surrogates cannot be encoded as UTF-8.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _MAX_INTEGER = 2**63 - 1
-_MAX_EXPONENT = 307  # of the largest numbers that no target reads as Infinity
+_MAX_EXPONENT = 307  # the largest exponent of numbers that no target reads as Infinity
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -65,7 +65,7 @@ class RecordConverter:
         """Convert a record of a page that conforms.
 
         Raises:
-            ValueError: If a time or number is not valid.
+            ValueError: If a time or number is invalid.
         """
         completed = {**self._nulls, **record}
         for name, convert in self._special:
@@ -189,7 +189,7 @@ def _object(value: Any) -> Any:
 
 
 def _clean(value: Any) -> Any:
-    """Return a value unchanged, whether nested or not.
+    """Return a value of any depth unchanged.
 
     Raises:
         UnfitValueError: If it contains values that a target cannot store; the replacement does not.

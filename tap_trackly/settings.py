@@ -99,7 +99,7 @@ def check_config_file(name: str) -> None:
     """Check that a file contains a JSON object.
 
     Raises:
-        SettingsError: If not. The message shows neither the content nor a config passed instead of a path.
+        SettingsError: If it does not. The message shows neither the content nor a config passed instead of a path.
     """
     shown = name if re.fullmatch("[^{}=\"'\n]*", name) and "trk_" not in name else "this value"
     try:

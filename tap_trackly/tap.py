@@ -151,7 +151,7 @@ class TapTrackly(Tap):
         return [stream for stream in self.streams.values() if isinstance(stream, TracklyStream) and stream.selected]
 
     def run(self) -> int:
-        """Sync all streams and return the exit status.
+        """Sync the selected streams and return the exit status.
 
         Raises:
             MapExpressionError: If an expression of stream_maps fails.

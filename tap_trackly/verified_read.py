@@ -177,7 +177,7 @@ class VerifiedRead:
             self._start_over()
 
     def _check_progress(self, read: _ListingRead, page: Page, keys: set[int]) -> None:
-        """Fail a pass that would not end, or in which the API ignores the page number: these are no duplicates."""
+        """Fail a pass that would not end, or that reads the first page again: the API ignores the page number."""
         if page.number > read.announced_pages + MAX_UNANNOUNCED_PAGES:
             self._has_gap = True
             raise _PassFailed
@@ -274,7 +274,7 @@ class _ListingRead:
         announced: The number of its records, by the latest response.
         announced_pages: The number of its pages, by the first response.
         last: The last page that was read.
-        edges: The keys on the first and last page, by page number; if the last page is full, none on the next one.
+        edges: The keys on the first and last page, by page number; for a full last page, the next one without keys.
     """
 
     listing: Listing
