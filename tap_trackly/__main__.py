@@ -10,10 +10,10 @@ from tap_trackly.shutdown import end_on_signal
 
 def main() -> None:
     """Run the command line."""
-    # Before the SDK is imported, which takes a while in which a signal must not end in a traceback.
+    # Before the SDK is imported: the import is slow, and a signal during it would print a traceback.
     end_on_signal(logging.getLogger("tap-trackly"))
     if sys.stdout is None:
-        # The first connection would become file 1, and the records would be sent to the API.
+        # Otherwise the first socket would get file descriptor 1, and records would be written to the API.
         sys.exit("Standard output is closed; redirect it to the target, a file or /dev/null.")
 
     from tap_trackly.tap import TapTrackly  # noqa: PLC0415

@@ -55,13 +55,13 @@ class TracklyStream(RESTStream[int]):
     """A stream whose bookmark advances only after a verified read.
 
     Attributes:
-        records_key: The field of an answer that holds the records.
+        records_key: The field of a response that contains the records.
         listings: The listings that together contain all records of the endpoint.
-        max_page_size: The largest `per_page` that the endpoint takes.
-        paginated: Whether the endpoint takes `page` and `per_page`. If one that does not answers with
-            `pagination` one day, its pages are requested by number.
-        personal_fields: Parts of the key that are not shown in the log.
-        latest_record: The record that was emitted last.
+        max_page_size: The maximum `per_page` of the endpoint.
+        paginated: Whether the endpoint takes `page` and `per_page`. If one that does not returns
+            `pagination` in the future, its pages are requested by number.
+        personal_fields: Key fields that are masked in the log.
+        latest_record: The last converted record.
     """
 
     records_key: ClassVar[str]
@@ -69,16 +69,16 @@ class TracklyStream(RESTStream[int]):
     max_page_size: ClassVar[int] = 100
     paginated: ClassVar[bool] = True
     personal_fields: ClassVar[Sequence[str]] = ()
-    # requests would send X-Api-Key on to whatever host a redirect names.
+    # requests would send X-Api-Key to any host that a redirect names.
     allow_redirects = False
-    # post_process has converted each value by the time the SDK would.
+    # post_process has already converted all values.
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.summary = StreamSummary(self.name)
         self.latest_record: Record | None = None
-        # From before a catalog is applied, in which a user may name another key for the target, or none.
+        # Read before a catalog is applied, which may have other key properties for the target, or none.
         self._key_names = tuple(self.primary_keys)
         self._get_key = key_getter(self._key_names, self.schema["properties"])
         self._pages: WeakKeyDictionary[requests.Response, Page] = WeakKeyDictionary()
@@ -101,7 +101,7 @@ class TracklyStream(RESTStream[int]):
     @property
     @override
     def timeout(self) -> float:  # type: ignore[override]
-        """Seconds for one whole answer."""
+        """The timeout for a whole response, in seconds."""
         return float(self.config["request_timeout"])
 
     @cached_property
@@ -111,7 +111,7 @@ class TracklyStream(RESTStream[int]):
         for scheme in ("http://", "https://"):
             session.mount(scheme, LimitedAdapter(pool_maxsize=int(self.config["concurrency"])))
         session.headers["Accept"] = "application/json"
-        # Proxies and certificates of the environment, looked up once instead of for each request.
+        # Look up proxies and certificates of the environment once instead of for each request.
         found = session.merge_environment_settings(self.url_base, {}, None, None, None)
         session.proxies, session.verify, session.trust_env = found["proxies"], found["verify"], False
         return session
@@ -122,7 +122,7 @@ class TracklyStream(RESTStream[int]):
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: int | None) -> dict[str, Any]:
-        """Return the query of a request: the filter of the listing and the page."""
+        """Return the query of a request: the `status` filter of the listing, and the page."""
         params = {**(context or {}), "page": next_page_token}
         if self.paginated:
             params["per_page"] = int(self.config.get("page_size", self.max_page_size))
@@ -132,11 +132,11 @@ class TracklyStream(RESTStream[int]):
 
     @override
     def validate_response(self, response: requests.Response) -> None:
-        """Check that an answer is the page that was requested.
+        """Check that a response is the requested page.
 
         Raises:
-            RetriableAPIError: If a retry may help.
-            FatalAPIError: If the user has to act.
+            RetriableAPIError: If the error is transient.
+            FatalAPIError: If the user must fix the error.
         """
         status = response.status_code
         if status < HTTPStatus.MULTIPLE_CHOICES:
@@ -161,10 +161,10 @@ class TracklyStream(RESTStream[int]):
         yield from self.get_page(response).records
 
     def get_page(self, response: requests.Response) -> Page:
-        """Return the page that an answer holds.
+        """Return the page in a response.
 
         Raises:
-            PageError: If it is not the page that was requested.
+            PageError: If it is not the requested page.
         """
         page = self._pages.get(response)
         if page is None:
@@ -178,7 +178,8 @@ class TracklyStream(RESTStream[int]):
     def request_decorator(self, func: RequestFunc) -> RequestFunc:
         """Return a function that retries transient errors.
 
-        Rate limits count against `backoff_max_tries` only while no other request of the stream succeeds.
+        Rate limits count against `backoff_max_tries` only while no other request of the stream succeeds,
+        because a slow but steady run should not fail.
         """
         retry = partial(
             backoff.on_exception,
@@ -198,28 +199,28 @@ class TracklyStream(RESTStream[int]):
 
     @override
     def backoff_wait_generator(self) -> Generator[float, Any, None]:
-        """Yield the seconds that the server asks for, else 1, 2, 4 and so on."""
+        """Yield the seconds of `Retry-After`, or else 1, 2, 4 and so on."""
         seconds = 1.0
         error = yield 0.0
         while True:
             asked = _retry_after(error.response) if isinstance(error, RetriableAPIError) else None
-            # Without a pause, the server would get all tries within a moment.
+            # With `Retry-After: 0`, all tries would be used up at once.
             error = yield asked if asked is not None and asked >= 1 else seconds
             seconds = min(2 * seconds, LONGEST_WAIT)
 
     @override
     def backoff_jitter(self, value: float) -> float:
-        """Return a wait that is up to half as long again, so that workers do not wake at the same moment."""
+        """Return a wait up to 50% longer, so that workers do not retry at the same time."""
         return min(value * random.uniform(1.0, 1.5), LONGEST_WAIT)  # noqa: S311
 
     @override
     def backoff_handler(self, details: Details) -> None:
-        """Log a retry; after a rate limit, let all requests wait."""
+        """Log a retry; after a rate limit, pause all requests."""
         error, tries, wait = details["exception"], details["tries"], details["wait"]
         if isinstance(error, RateLimitError):
             self._throttle.pause(wait)
         failure = (str(error), tries)
-        if failure not in self._logged_failures:  # other workers meet the same failure at the same time
+        if failure not in self._logged_failures:  # several workers may get the same error at the same time
             self._logged_failures.add(failure)
             self.logger.warning("%s Retrying in %.1f s (%d of %d).", error, wait, tries, self.backoff_max_tries() - 1)
 
@@ -242,39 +243,39 @@ class TracklyStream(RESTStream[int]):
                 self.logger.warning("Record %s: field '%s' %s.", self._shown_key(row), name, reason)
         if not self._unknown.issuperset(unknown):
             self._unknown.update(unknown)
-            self.logger.warning("Fields that are not in the schema were left out: %s.", self._shown(", ".join(unknown)))
+            self.logger.warning("Ignored fields that are not in the schema: %s.", self._shown(", ".join(unknown)))
         return record
 
     @override
     def generate_child_contexts(self, record: Record, context: Context | None) -> Iterable[Context | None]:
-        """Return none, because no stream has children: the SDK would copy each record for them."""
+        """Return no contexts: no stream has child streams, and the SDK would copy each record for them."""
         return ()
 
     @override
     def get_replication_key_signpost(self, context: Context | None = None) -> datetime | None:
-        """Return the latest bookmark that this run may store: a little before its start."""
+        """Return the upper limit of the bookmark: five minutes before the start of the run."""
         signpost = super().get_replication_key_signpost(context)
         return signpost and signpost - incremental.CLOCK_TOLERANCE
 
     @override
     def log(self, message: str, *args: Any, level: int = logging.INFO, **kwargs: Any) -> None:
-        """Log a message of the SDK. Its errors come before the one line that says what happened."""
+        """Log a message of the SDK; its errors at debug level, because the tap logs one line for each failure."""
         super().log(message, *args, level=logging.DEBUG if level >= logging.ERROR else level, **kwargs)
 
     @property
     def wanted_statuses(self) -> Sequence[str] | None:
-        """The statuses of the records that are wanted; None for all."""
+        """The statuses of the records to read; None for all."""
         return None
 
     @property
     def wanted_listings(self) -> Sequence[Listing]:
-        """The listings that together contain all records that are wanted."""
+        """The listings that together contain all records to read."""
         statuses = self.wanted_statuses
         return self.listings if statuses is None else [Listing(status) for status in statuses]
 
     @override
     def request_records(self, context: Context | None) -> Iterator[Record]:
-        """Read the listings and yield the records that are due.
+        """Read the listings and yield the records to emit.
 
         Raises:
             FatalAPIError: If a page cannot be read, or a record has no valid key.
@@ -301,7 +302,7 @@ class TracklyStream(RESTStream[int]):
         self._end_read(read, due)
 
     def pages(self, listing: Listing, start: int) -> Generator[Page, None, None]:
-        """Yield the pages of a listing, from a number on."""
+        """Yield the pages of a listing, starting at a page number."""
         paginator = self.get_new_paginator()
         number, last_number = max(start, paginator.current_value), start
         while not paginator.finished:
@@ -313,16 +314,16 @@ class TracklyStream(RESTStream[int]):
             number, last_number = paginator.current_value, page.last_number
 
     def request(self, wanted: Sequence[tuple[Listing, int]]) -> Sequence[Page]:
-        """Return pages that are requested from now on."""
+        """Request pages anew and return them."""
         self._prefetch.discard()
         return [self._parsed(self._prefetch.get(each, wanted[place:])) for place, each in enumerate(wanted)]
 
     def discard_prefetched(self) -> None:
-        """Forget the pages that were requested ahead."""
+        """Discard prefetched pages."""
         self._prefetch.discard()
 
     def count_records(self) -> int:
-        """Return how many records the API announces on the first page of each listing."""
+        """Return the sum of the `total` of each listing."""
         with self._requesting():
             return self._announced()
 
@@ -334,7 +335,7 @@ class TracklyStream(RESTStream[int]):
     def _requesting(self) -> Iterator[None]:
         self._throttle = Throttle(self._concurrency)
         self._request_page = self.request_decorator(self._send)
-        _ = self.requests_session  # made here once, before several workers would
+        _ = self.requests_session  # created here, before several workers create it at once
         with (
             self.get_http_request_counter() as self._request_counter,
             closing(Prefetch(self._fetch, self._concurrency)) as self._prefetch,
@@ -388,7 +389,7 @@ class TracklyStream(RESTStream[int]):
         bookmark = self.get_starting_timestamp(context)
         due = incremental.thresholds(self.stream_state, bookmark, self.config.get("start_date"), reason, now)
         if due.is_bookmark_in_future:
-            self.logger.warning("The bookmark lies after the start of this run and is ignored: sending all records.")
+            self.logger.warning("The bookmark is after the start of this run and is ignored: emitting all records.")
         elif reason:
             self.logger.info("Full resend: %s.", reason)
         return due
@@ -404,7 +405,7 @@ class TracklyStream(RESTStream[int]):
     def _end_read(self, read: VerifiedRead, due: incremental.Thresholds) -> None:
         state = self.stream_state
         if not read.is_verified:
-            state.pop("progress_markers", None)  # what the SDK would make the bookmark
+            state.pop("progress_markers", None)  # from which the SDK would set the bookmark
         elif self.replication_method == REPLICATION_INCREMENTAL and (
             due.is_full or incremental.LAST_FULL_SEND not in state
         ):
@@ -416,7 +417,7 @@ class TracklyStream(RESTStream[int]):
             self.logger.warning("The API returns %d duplicate records, such as %s.", len(read.duplicates), example)
         for name, count in self._replaced.items():
             if count > _WARNINGS_PER_FIELD:
-                self.logger.warning("Field '%s' was not valid in %d records.", name, count)
+                self.logger.warning("Field '%s' was invalid in %d records.", name, count)
 
     @cached_property
     def _concurrency(self) -> int:
@@ -445,7 +446,7 @@ class TracklyStream(RESTStream[int]):
         )
 
     def _shown(self, text: str) -> str:
-        """Return a text of others as it may be logged."""
+        """Return text from the API in a form that may be logged."""
         text = errors.mask(text, self.config["api_key"])
         return errors.one_line(errors.without_phone_numbers(text) if self.personal_fields else text)
 
@@ -455,7 +456,7 @@ class TracklyStream(RESTStream[int]):
 
 
 def _retry_after(response: requests.Response | None) -> float | None:
-    """Return how many seconds a server asks to wait; None if it does not ask for it."""
+    """Return the seconds to wait by `Retry-After`; None without a valid header."""
     header = response.headers.get("Retry-After", "").strip() if response is not None else ""
     if header.isdecimal():
         return float(header)

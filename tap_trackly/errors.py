@@ -16,15 +16,15 @@ from requests.exceptions import ConnectTimeout, InvalidProxyURL, InvalidSchema
 from tap_trackly.transport import BodyTooLargeError
 
 MAX_LINE = 400  # characters of a log line
-MAX_WORDS = 150  # characters of somebody else's text in a log line
+MAX_WORDS = 150  # characters of text from the API in a log line
 METRICS_LOGGER = "singer_sdk.metrics"
 _MASK = "***"
-_SECRET_PART = 8  # characters in a row that are taken for a part of the secret
-# Control characters, C1 among them, and marks that change the direction or the lines of a text.
+_SECRET_PART = 8  # consecutive characters that are masked as a part of the secret
+# Control characters including C1, and characters that change the direction or the lines of text.
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 
 _STATUS_ADVICE = {
-    401: "Check the setting api_key; keys are made under Settings > API Keys.",
+    401: "Check the setting api_key; keys are created under Settings > API Keys.",
     403: "The API key has no access; ask the owner of the account or Trackly.",
     404: "Check the setting api_url; redirects are not followed.",
     407: "Check the user and password in the environment variable HTTPS_PROXY or HTTP_PROXY.",
@@ -38,10 +38,10 @@ class LogFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite the message of a log record."""
-        if record.name == METRICS_LOGGER:  # its lines have a form of their own and nothing of others
+        if record.name == METRICS_LOGGER:  # metrics are JSON and contain no text from the API
             return True
         record.msg, record.args = one_line(mask(record.getMessage(), self.secret), MAX_LINE), ()
-        if record.exc_info:  # a formatter would show the message of each error as it is
+        if record.exc_info:  # a formatter would not mask the error messages
             record.exc_text = mask(logging.Formatter().formatException(record.exc_info), self.secret)
             record.exc_info = None
         return True
@@ -69,7 +69,7 @@ def without_phone_numbers(text: str) -> str:
 
 
 def api_words(body: bytes) -> str:
-    """Return the error text and code of an answer, "" if it has none.
+    """Return the error text and code of a response, "" if it has none.
 
     Source: the vendor's pages on errors: `{"error": "text for people", "code": "word_for_programs"}`, in
     which the code may be missing.
@@ -82,7 +82,7 @@ def api_words(body: bytes) -> str:
 
 
 def status_advice(status: int, words: str, stream: str) -> str:
-    """Return what a user can do about a status that a retry does not help."""
+    """Return advice for a status that is not retried."""
     if status == HTTPStatus.FORBIDDEN and "_not_enabled" in words:
         return f"The account does not have this product; deselect the stream '{stream}'."
     if status < HTTPStatus.BAD_REQUEST:
@@ -98,24 +98,24 @@ def root_cause(error: BaseException) -> BaseException:
 
 
 def connection_words(cause: BaseException) -> str:
-    """Return why a connection failed, in words that hold nothing of what the other side sent."""
+    """Return why a connection failed, without text from the other side."""
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"certificate verification failed ({cause.verify_message})"
     if isinstance(cause, BodyTooLargeError | RemoteDisconnected | IncompleteRead | TimeoutError | zlib.error):
         return str(cause) or "timed out"
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
-    # Beginnings of messages that go on with a path or with a proxy's own words.
+    # Only the beginning of these messages is logged: a path or text from a proxy follows.
     known = re.match(r"Tunnel connection failed: \d+|Could not find a suitable TLS CA certificate bundle", str(cause))
     return known[0] if known else type(cause).__name__
 
 
 def connection_advice(error: BaseException) -> str:
-    """Return what a user can do about a failure that a retry does not help; "" if it is transient."""
+    """Return advice for an error that the user must fix; "" for a transient error."""
     cause = root_cause(error)
     words = connection_words(cause)
     if isinstance(cause, BodyTooLargeError):
-        return "Set page_size to a smaller number."
+        return "Set a smaller page_size."
     if isinstance(cause, ssl.SSLCertVerificationError) or words.endswith("certificate bundle"):
         return "Set the environment variable REQUESTS_CA_BUNDLE to a file with the certificate of the authority."
     if isinstance(error, InvalidSchema | InvalidProxyURL):
@@ -129,5 +129,5 @@ def connection_advice(error: BaseException) -> str:
 
 
 def is_unreachable(error: BaseException) -> bool:
-    """Whether no connection was made."""
+    """Return whether no connection was made."""
     return isinstance(error, ConnectTimeout) or isinstance(root_cause(error), ConnectionRefusedError | gaierror)

@@ -10,22 +10,22 @@ from typing import Any, NamedTuple
 
 from tap_trackly.records import parse_time, utc_text
 
-# What changes during a run may be missed by it, so the bookmark never advances past the start of the run,
-# by the clock of this machine, which may be this much ahead of the server's.
+# A run may miss changes that happen during it, so the bookmark never advances past its start. The clock of
+# this machine may be ahead of the server's by this much.
 CLOCK_TOLERANCE = timedelta(minutes=5)
 LAST_FULL_SEND = "last_full_send"
 LAST_FULL_SEND_OF = "last_full_send_of"
-# A schedule does not start to the second, so a resend is due this part of its interval earlier.
+# Schedulers do not start a run to the second, so a resend is due earlier by this fraction of the interval.
 _EARLIER = 1 / 24
 
 
 class Thresholds(NamedTuple):
-    """The replication key values from which on records are emitted, in UTC; None for all records.
+    """The minimum replication key values of emitted records, in UTC; None for all records.
 
     Attributes:
-        seen_first: For a record when it is first read.
-        seen_changed: For a record that is seen to change during the read.
-        is_bookmark_in_future: Whether the bookmark is ignored because it lies after the start of the run.
+        seen_first: For a record that is read for the first time.
+        seen_changed: For a record that changed during the read.
+        is_bookmark_in_future: Whether the bookmark is ignored because it is after the start of the run.
     """
 
     seen_first: str | None = None
@@ -34,20 +34,20 @@ class Thresholds(NamedTuple):
 
     @property
     def is_full(self) -> bool:
-        """Whether all records are emitted, but for those that were last changed before the start date."""
+        """Whether all records are emitted, except those last updated before the start date."""
         return self.seen_first == self.seen_changed
 
 
 def thresholds(
     state: Mapping[str, Any], bookmark: datetime | None, start_date: str | None, resend_reason: str, now: datetime
 ) -> Thresholds:
-    """Return from which replication key values on records are emitted.
+    """Return the minimum replication key values of emitted records.
 
     Args:
         state: The state of the stream.
-        bookmark: Where the last run ended, or the start date if that is later.
+        bookmark: The bookmark of the last run, or the start date if that is later.
         start_date: The setting, in UTC.
-        resend_reason: Why all records are due, or "".
+        resend_reason: The reason for a full resend, or "".
         now: The start of the run.
     """
     value = state.get("replication_key_value")
@@ -58,7 +58,7 @@ def thresholds(
 
 
 def should_emit(updated_at: Any, threshold: str | None) -> bool:
-    """Return whether a record is due. One without a valid time always is."""
+    """Return whether to emit a record. Records without a valid time are always emitted."""
     try:
         return threshold is None or utc_text(updated_at) >= threshold
     except ValueError:
@@ -66,21 +66,21 @@ def should_emit(updated_at: Any, threshold: str | None) -> bool:
 
 
 def resend_reason(state: Mapping[str, Any], now: datetime, hours: float, fingerprint: str) -> str:
-    """Return why all records are due to be sent again; "" if they are not.
+    """Return the reason for a full resend; "" if none is due.
 
     Args:
         state: The state of the stream. One without the time of the last full resend was written by hand:
-            its bookmark counts, and the hours start now.
+            its bookmark is used, and the hours count from now.
         now: The start of the run.
         hours: The setting full_resend_hours.
-        fingerprint: What a full resend sends, as `fingerprint_of` returns it.
+        fingerprint: The result of `fingerprint_of`.
     """
     try:
         age = (now - parse_time(state.get(LAST_FULL_SEND, now.isoformat()))).total_seconds()
     except ValueError:
-        return "the state does not tell when all records were last sent"
+        return "last_full_send in the state is not a valid time"
     if age < 0:
-        return "the last full resend lies in the future"
+        return "the last full resend is in the future"
     if age >= hours * 3600 * (1 - _EARLIER):
         return f"{age / 3600:.0f} hours since the last full resend" if hours else "full_resend_hours is 0"
     before = state.get(LAST_FULL_SEND_OF, fingerprint)
@@ -90,7 +90,7 @@ def resend_reason(state: Mapping[str, Any], now: datetime, hours: float, fingerp
 
 
 def fingerprint_of(**parts: Any) -> str:
-    """Return a short text that changes with each part of what a full resend sends."""
+    """Return a fingerprint of everything that determines what a full resend emits."""
     return " ".join(f"{name}:{_hash(part)}" for name, part in parts.items())
 
 

@@ -1,4 +1,4 @@
-"""Writes messages to standard output: whole lines, many at a time, and all of them with each STATE."""
+"""Writes messages to standard output in batches of whole lines. A STATE flushes them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing_extensions import override
 from tap_trackly.shutdown import WRITING
 
 _STDOUT = 1
-_CHUNK = 1 << 16  # bytes, which is what a pipe holds
+_CHUNK = 1 << 16  # bytes, the capacity of a pipe
 
 
 class TargetError(SingerSDKError):
-    """The target does not read any more."""
+    """The target no longer reads."""
 
 
 class LineWriter(MsgSpecWriter):
@@ -40,7 +40,7 @@ class LineWriter(MsgSpecWriter):
         """Write a message, at once if it is a STATE.
 
         Raises:
-            TargetError: If nobody reads standard output.
+            TargetError: If the target no longer reads.
         """
         encoder.encode_into(message.to_dict(), self._waiting, -1)  # -1: at the end
         self._waiting += b"\n"
@@ -49,7 +49,7 @@ class LineWriter(MsgSpecWriter):
             self.flush()
 
     def flush(self) -> None:
-        """Write the messages that wait."""
+        """Write the buffered messages."""
         lines, self._waiting = self._waiting, bytearray()
         try:
             with WRITING:
@@ -57,10 +57,10 @@ class LineWriter(MsgSpecWriter):
                 while rest:
                     rest = rest[os.write(_STDOUT, rest) :]
         except OSError as error:
-            raise TargetError(f"The target stopped reading ({error.strerror}). Its own log says why.") from None
+            raise TargetError(f"The target stopped reading ({error.strerror}). See its log.") from None
 
     def _flush_at_exit(self) -> None:
         try:
             self.flush()
         except TargetError:
-            os._exit(1)  # the failed write has been logged, or nobody is left to tell
+            os._exit(1)  # the run has already failed and logged its error

@@ -1,4 +1,4 @@
-"""Pages of a listing: parsing them and moving from one to the next."""
+"""Pages of a listing: parsing, and the paginator."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
 class PageError(ValueError):
-    """An answer is not the page that was requested; the message names the field."""
+    """A response is not the requested page; the message names the field."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page that is what was requested.
+    """A page, checked to be the requested one.
 
     Attributes:
-        number: Counted from 1.
-        records: As the API sent them, numbers with a fraction as `Decimal`.
-        count: How many records the API sent.
-        per_page: How many records a full page has.
-        total: How many records the API says that the listing has.
-        total_pages: How many pages the API says that the listing has.
-        is_clean: Whether no text in it can hold a NUL character or a lone surrogate.
+        number: The page number, from 1.
+        records: The records as the API sent them, numbers with a fraction as `Decimal`.
+        count: The number of records that the API sent.
+        per_page: The number of records on a full page.
+        total: The number of records in the listing, according to the API.
+        total_pages: The number of pages of the listing, according to the API.
+        is_clean: Whether it cannot contain NUL characters or lone surrogates.
     """
 
     number: int
@@ -54,7 +54,7 @@ class Page:
 
     @property
     def end(self) -> int:
-        """How many records the listing has up to the end of this page."""
+        """The number of records up to the end of this page."""
         return (self.number - 1) * self.per_page + self.count
 
     @property
@@ -64,7 +64,7 @@ class Page:
 
     @property
     def has_next(self) -> bool:
-        """Whether another page must follow, by the counts; after a full page beyond a capped count, always."""
+        """Whether there is another page, by the counts; after a full page beyond a capped count, always."""
         return self.is_full and (self.number != self.last_number or self.number < self.total_pages)
 
 
@@ -72,7 +72,7 @@ class TracklyPaginator(PageNumberPaginator):
     """Moves through the pages of one listing.
 
     Args:
-        parse: Returns the page that a response holds.
+        parse: Returns the page in a response.
     """
 
     def __init__(self, parse: Callable[[requests.Response], Page]) -> None:
@@ -81,31 +81,30 @@ class TracklyPaginator(PageNumberPaginator):
 
     @override
     def get_next(self, response: requests.Response) -> int | None:
-        """Return the number after that of the response, which need not be the page after the current one."""
+        """Return the page number after that of the response, which may differ from the current page."""
         page = self._parse(response)
         return page.number + 1 if page.has_next else None
 
 
 def parse_page(body: bytes, records_key: str, number: int, *, paginated: bool = True) -> Page:
-    """Return the page that the body of an answer holds.
+    """Return the page in the body of a response.
 
     Args:
         body: The JSON text.
-        records_key: The field that holds the records.
+        records_key: The field that contains the records.
         number: The page that was requested.
-        paginated: Whether the answer must have `pagination`; one that need not holds the whole listing.
+        paginated: Whether `pagination` is required. Without it, the response is the whole listing.
 
     Raises:
-        PageError: If the answer is anything else than this page; names the field.
+        PageError: If the response is not the requested page; the message names the field.
     """
     answer, is_strict = _parse_json(body)
     if not isinstance(answer, dict):
-        kind = "an array" if isinstance(answer, list) else f"a {type(answer).__name__}"
-        raise PageError(f"the answer is not a JSON object but {kind}")
+        raise PageError("the response is not a JSON object")
     if answer.get("error"):
-        raise PageError("the answer has an error")
+        raise PageError("the response has an error")
     if records_key not in answer:
-        raise PageError(f"the answer has no field '{records_key}'")
+        raise PageError(f"the response has no field '{records_key}'")
     records = answer[records_key]
     if not isinstance(records, list) or not set(map(type, records)) <= {dict}:
         raise PageError(f"field '{records_key}' is not an array of objects")
@@ -114,7 +113,7 @@ def parse_page(body: bytes, records_key: str, number: int, *, paginated: bool = 
     if pagination is None and not paginated:
         pagination = {"page": 1, "per_page": count + 1, "total": count, "total_pages": 1}
     if not isinstance(pagination, dict):
-        raise PageError("the answer has no object 'pagination'")
+        raise PageError("the response has no object 'pagination'")
     echo, per_page, total, pages = (_count(pagination, name) for name in ("page", "per_page", "total", "total_pages"))
     page = Page(echo, records, count, per_page, total, pages, is_strict and b"\\u0000" not in body)
     _check(page, records_key, number)
@@ -127,12 +126,12 @@ def _check(page: Page, records_key: str, number: int) -> None:
     if page.per_page < 1:
         raise PageError("field 'pagination.per_page' is 0")
     if page.count > page.per_page or (page.number < page.last_number and not page.is_full):
-        found = f"has {page.count} records on page {number}, which by 'pagination' has {page.per_page} of {page.total}"
+        found = f"has {page.count} records on page {number}, but 'per_page' is {page.per_page}, 'total' is {page.total}"
         raise PageError(f"field '{records_key}' {found}")
 
 
 def _parse_json(body: bytes) -> tuple[Any, bool]:
-    """The JSON of a body, and whether it can hold neither NaN nor lone surrogates.
+    """Return the parsed JSON, and whether it cannot contain NaN, Infinity or lone surrogates.
 
     Raises:
         PageError: If the body is not JSON.
@@ -140,16 +139,16 @@ def _parse_json(body: bytes) -> tuple[Any, bool]:
     try:
         try:
             return _decode(body), True
-        except ValueError:  # fast, but it refuses NaN, Infinity and lone surrogates, which records.py can replace
+        except ValueError:  # msgspec rejects NaN, Infinity and lone surrogates, which records.py replaces
             return json.loads(body, parse_float=Decimal), False
     except (ArithmeticError, RecursionError) as error:
-        raise PageError(f"the answer is not JSON ({type(error).__name__})") from None
+        raise PageError(f"the response is not JSON ({type(error).__name__})") from None
     except ValueError as error:
-        raise PageError(f"the answer is not JSON ({error})") from None
+        raise PageError(f"the response is not JSON ({error})") from None
 
 
 def _count(pagination: Mapping[str, Any], name: str) -> int:
     try:
-        return msgspec.convert(pagination.get(name), _Count, strict=False)  # a count may be text
+        return msgspec.convert(pagination.get(name), _Count, strict=False)  # a count may be a string
     except msgspec.ValidationError:
-        raise PageError(f"field 'pagination.{name}' is not an integer of 0 or more") from None
+        raise PageError(f"field 'pagination.{name}' is not a non-negative integer") from None

@@ -1,4 +1,4 @@
-"""Requests pages ahead, concurrently, and slows down when the API limits the rate."""
+"""Prefetches pages concurrently, and slows down after a rate limit."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from typing import Generic, TypeVar
 WantedT = TypeVar("WantedT", bound=Hashable)
 PageT = TypeVar("PageT")
 
-# Requests that run or whose pages wait to be read, for each worker: enough that no worker idles while a
-# page is processed, and few enough that memory does not grow with the account.
+# Pages per worker that are in flight or wait to be read: enough to keep workers busy while a page is
+# processed, but not so many that memory grows with the account.
 AHEAD_PER_WORKER = 2
-# Where pages were fetched in vain they will be again: a listing that changes is read almost page by page.
+# If prefetched pages were discarded, others will be, too: a changing listing is read almost page by page.
 _LESS_AHEAD = 1 / 4
 _MORE_AHEAD_PER_PAGE = 1 / 8
 
 
 class Prefetch(Generic[WantedT, PageT]):
-    """Fetches what is wanted next before it is asked for.
+    """Fetches pages before they are requested with `get`.
 
-    The threads are daemons, so a process that fails does not wait for answers that nobody needs.
+    The threads are daemons, so that a failed process does not wait for responses.
 
     Args:
         fetch: Returns a page.
-        workers: How many pages are fetched at once.
+        workers: The number of pages that are fetched concurrently.
     """
 
     def __init__(self, fetch: Callable[[WantedT], PageT], workers: int) -> None:
@@ -37,16 +37,16 @@ class Prefetch(Generic[WantedT, PageT]):
         self._workers = workers
         self._ahead = float(workers * AHEAD_PER_WORKER)
         self._futures: dict[WantedT, Future[PageT]] = {}
-        self._failures: list[Exception] = []  # why what was submitted since the last discard is not fetched any more
+        self._failures: list[Exception] = []  # why pages submitted since the last discard are no longer fetched
         self._queue: SimpleQueue[tuple[WantedT, Future[PageT], list[Exception]] | None] = SimpleQueue()
         for _ in range(workers):
             threading.Thread(target=self._work, daemon=True).start()
 
     def get(self, wanted: WantedT, upcoming: Iterable[WantedT] = ()) -> PageT:
-        """Return a page, and let the pages that are wanted after it be fetched meanwhile.
+        """Return a page, and prefetch the upcoming pages.
 
         Raises:
-            Exception: What fetching the page raised. No page is fetched then until the next discard.
+            Exception: The error of fetching the page. No page is fetched then until `discard` is called.
         """
         for each in chain([wanted], islice(upcoming, int(self._ahead) - 1)):
             self._submit(each)
@@ -54,17 +54,17 @@ class Prefetch(Generic[WantedT, PageT]):
         return self._futures.pop(wanted).result()
 
     def peek(self, wanted: Sequence[WantedT]) -> list[PageT]:
-        """Return pages, also to the next who gets them.
+        """Return pages, and keep them for `get`.
 
         Raises:
-            Exception: What fetching one of the pages raised.
+            Exception: The error of fetching one of the pages.
         """
         for each in wanted:
             self._submit(each)
         return [self._futures[each].result() for each in wanted]
 
     def discard(self) -> None:
-        """Forget what was fetched ahead, and if there was any, fetch less ahead for a while."""
+        """Discard prefetched pages. If there were any, prefetch fewer pages for a while."""
         if self._futures:
             self._ahead = max(1.0, self._ahead * _LESS_AHEAD)
         self._futures.clear()
@@ -72,7 +72,7 @@ class Prefetch(Generic[WantedT, PageT]):
         self._failures = []
 
     def close(self) -> None:
-        """Let the threads end; what is being fetched is not waited for."""
+        """Stop the threads, without waiting for requests in flight."""
         self.discard()
         for _ in range(self._workers):
             self._queue.put(None)
@@ -84,7 +84,7 @@ class Prefetch(Generic[WantedT, PageT]):
 
     def _work(self) -> None:
         for wanted, future, failures in iter(self._queue.get, None):
-            if failures:  # nothing more is of use, and a revoked key is not to be sent again
+            if failures:  # other pages are not needed, and a revoked key must not be sent again
                 future.set_exception(failures[0])
                 continue
             try:
@@ -95,14 +95,14 @@ class Prefetch(Generic[WantedT, PageT]):
 
 
 class Throttle:
-    """Limits how many requests run at once: fewer after a rate limit, more again while requests succeed.
+    """Limits concurrent requests: fewer after a rate limit, more again while requests succeed.
 
     Args:
-        limit: The most requests that run at once.
+        limit: The maximum number of concurrent requests.
 
     Attributes:
-        failures: How often requests met the rate limit since one last succeeded; requests that ran at the
-            same time count once.
+        failures: The number of rate limits since the last successful request; those of concurrent requests
+            count once.
     """
 
     def __init__(self, limit: int) -> None:
@@ -116,11 +116,11 @@ class Throttle:
 
     @contextmanager
     def slot(self, rate_limit: type[Exception]) -> Iterator[None]:
-        """Hold the place of a request; wait until it may run.
+        """Wait until a request may start, and occupy its slot.
 
         Args:
-            rate_limit: What is raised inside if the request met the rate limit. Fewer requests run at once
-                then; if nothing is raised, more.
+            rate_limit: The error that means a rate limit. It lowers the number of concurrent requests; a
+                request without an error raises it.
         """
         with self._changed:
             while (pause := self._not_before - time.monotonic()) > 0 or self._running >= int(self._limit):
@@ -145,6 +145,6 @@ class Throttle:
                 self._changed.notify_all()
 
     def pause(self, seconds: float) -> None:
-        """Let no request start for some time."""
+        """Start no request for some seconds."""
         with self._changed:
             self._not_before = max(self._not_before, time.monotonic() + seconds)

@@ -16,19 +16,19 @@ from tap_trackly.pagination import Page
 
 Convert = Callable[[Any], Any]
 
-# PostgreSQL stores no NUL character, and no target's UTF-8 can hold a lone surrogate.
+# PostgreSQL cannot store NUL, and lone surrogates cannot be encoded as UTF-8.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _MAX_INTEGER = 2**63 - 1
-_MAX_EXPONENT = 307  # of numbers that no target reads as Infinity
+_MAX_EXPONENT = 307  # the largest exponent of numbers that no target reads as Infinity
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class UnfitValueError(ValueError):
-    """A value cannot be sent as it is; the message is the rest of a sentence that begins with its field.
+    """A value cannot be emitted unchanged. The message completes a sentence that starts with the field.
 
     Attributes:
-        replacement: What is sent in its place.
+        replacement: The value to emit instead.
     """
 
     def __init__(self, reason: str, replacement: Any = None) -> None:
@@ -52,7 +52,7 @@ class RecordConverter:
         self._page_type: Any = list[TypedDict("PlainRecord", plain_types, total=False)]  # type: ignore[misc, operator]
 
     def conforms(self, page: Page) -> bool:
-        """Return whether the records of a page are valid as they are, but for times and numbers."""
+        """Return whether the records of a page are valid without conversion, except times and numbers."""
         if not page.is_clean or not self._nulls.keys() >= set().union(*page.records):
             return False
         try:
@@ -62,10 +62,10 @@ class RecordConverter:
         return True
 
     def complete(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a record of a page that conforms, made valid.
+        """Convert a record of a page that conforms.
 
         Raises:
-            ValueError: If a time or number is not valid.
+            ValueError: If a time or number is invalid.
         """
         completed = {**self._nulls, **record}
         for name, convert in self._special:
@@ -75,11 +75,11 @@ class RecordConverter:
         return completed
 
     def convert(self, record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str], list[str]]:
-        """Make a record valid, value by value.
+        """Convert a record, value by value.
 
         Returns:
-            The record with all fields of the schema and no others, for each field whose value had to be replaced
-            what was wrong with it, and the fields that were left out.
+            The record with exactly the fields of the schema, the reason by field for each replaced value, and the
+            ignored fields, which are not in the schema.
         """
         converted, replaced = dict(self._nulls), {}
         for name, convert in self._converters:
@@ -95,7 +95,7 @@ class RecordConverter:
 def key_getter(names: Sequence[str], properties: Mapping[str, Mapping[str, Any]]) -> Convert:
     """Return a function that returns the key of a record.
 
-    It raises ValueError with the reason if a part of the key is missing or not valid.
+    It raises ValueError with the reason if a part of the key is missing or invalid.
     """
     converters = [(name, _kind(properties[name])[0]) for name in names]
 
@@ -117,29 +117,29 @@ def key_getter(names: Sequence[str], properties: Mapping[str, Mapping[str, Any]]
 
 
 def parse_time(value: Any) -> datetime:
-    """Return an ISO 8601 text as a time in UTC; one without a zone is UTC already.
+    """Parse an ISO 8601 string as a time in UTC; without a time zone, it is UTC.
 
     Raises:
-        ValueError: If the value is not such a text.
+        ValueError: If the value is not an ISO 8601 string.
     """
     return datetime.fromisoformat(utc_text(value))
 
 
 def utc_text(value: Any) -> str:
-    """Return a time in the form in which times are emitted and compared, such as 2025-12-15T09:12:00+00:00.
+    """Return a time in the format in which times are emitted and compared, such as 2025-12-15T09:12:00+00:00.
 
     Raises:
-        ValueError: If the value is not an ISO 8601 text.
+        ValueError: If the value is not an ISO 8601 string.
     """
     try:
         text = value.strip()
-        # Nearly every time is in UTC, and one without a zone needs no arithmetic.
+        # Most times are in UTC; parsed without the zone, they need no conversion.
         time = datetime.fromisoformat(text.rstrip("Zz"))
         if time.tzinfo is not None:
             time = datetime.fromisoformat(text).astimezone(timezone.utc).replace(tzinfo=None)
     except (AttributeError, OverflowError, TypeError, ValueError):
         raise UnfitValueError("is not a valid time") from None
-    return f"{msgspec.to_builtins(time)}+00:00"  # some times as fast as isoformat()
+    return f"{msgspec.to_builtins(time)}+00:00"  # several times as fast as isoformat()
 
 
 def number(value: Any) -> int | Decimal:
@@ -152,7 +152,7 @@ def number(value: Any) -> int | Decimal:
         result: Decimal = value if type(value) is Decimal else Decimal(str(value))
     except (ArithmeticError, ValueError):
         raise UnfitValueError("is not a number") from None
-    # Decimal reads the underscores of Python's own numbers, too.
+    # Decimal also accepts underscores, as in 1_000.
     if not result.is_finite() or abs(result.adjusted()) > _MAX_EXPONENT or (type(value) is str and "_" in value):
         raise UnfitValueError("is not a number that a target can store")
     return value if type(value) is int else result
@@ -162,7 +162,7 @@ def _integer(value: Any) -> int:
     exact = number(value)
     integer = int(exact)
     if integer != exact or not -_MAX_INTEGER - 1 <= integer <= _MAX_INTEGER:
-        raise UnfitValueError("is not an integer of 64 bits")
+        raise UnfitValueError("is not a 64-bit integer")
     return integer
 
 
@@ -174,7 +174,7 @@ def _boolean(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    # Nearly every text takes this way, which is some times as fast as the search below.
+    # The fast path of most strings.
     if type(value) is str and value.isascii() and "\x00" not in value:
         return value
     if isinstance(value, bool | list | dict):
@@ -189,14 +189,14 @@ def _object(value: Any) -> Any:
 
 
 def _clean(value: Any) -> Any:
-    """Return a value of any depth.
+    """Return a value of any depth unchanged.
 
     Raises:
-        UnfitValueError: If it holds what no target can store; the replacement does not.
+        UnfitValueError: If it contains values that a target cannot store; the replacement does not.
     """
     replaced = _replace(value)
     if replaced != value:
-        raise UnfitValueError("holds what a target cannot store", replaced)
+        raise UnfitValueError("contains values that a target cannot store", replaced)
     return value
 
 
@@ -210,12 +210,12 @@ def _replace(value: Any) -> Any:
     return None if isinstance(value, float | Decimal) and not isfinite(value) else value
 
 
-# What is in objects. Deeper ones take the slow way; NaN and what targets read as Infinity do, too.
+# Values in objects. Deeper nesting, NaN, and numbers that targets read as Infinity are converted one by one.
 _SCALAR: Any = None | bool | int | str | Annotated[float, msgspec.Meta(ge=-1e308, le=1e308)]
 _NESTED = _SCALAR
 for _ in range(4):
     _NESTED = _SCALAR | list[_NESTED] | dict[str, _NESTED]  # type: ignore[valid-type]
-# How a value becomes valid, and the type of those that are; Any if each has to be looked at.
+# By JSON schema type: the conversion, and the type of values that do not need it; Any if all do.
 _KINDS: dict[str, tuple[Convert, Any]] = {
     "object": (_object, dict[str, _NESTED]),  # type: ignore[valid-type]
     "boolean": (_boolean, bool),
@@ -226,7 +226,7 @@ _KINDS: dict[str, tuple[Convert, Any]] = {
 
 
 def _kind(schema: Mapping[str, Any]) -> tuple[Convert, Any]:
-    """Return how a value that is not null becomes valid against a JSON schema, and the type of those that are."""
+    """Return the conversion of non-null values to a JSON schema, and the type of values that do not need it."""
     types = schema.get("type", ())
     if schema.get("format") == "date-time":
         return utc_text, Any

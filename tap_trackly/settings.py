@@ -1,4 +1,4 @@
-"""Checks the settings, the state and the catalog that a user passes; error messages show no secret."""
+"""Validates settings, state and catalog. Error messages never show secrets."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _Validator = extend_validator_with_defaults(DEFAULT_JSONSCHEMA_VALIDATOR)
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _EXPECTED = {
     "api_key": "the key from Settings > API Keys, one line of printable ASCII",
-    "api_url": "an address that begins with http or https and has a host, without user, query and fragment",
+    "api_url": "an http or https URL with a host, without user, query or fragment",
     "offer_statuses": "an array of one or more of active, paused, archived",
     "start_date": "an ISO 8601 date or time, such as 2025-01-01 or 2025-01-01T00:00:00Z",
-    "full_resend_hours": "a number of 0 or more",
-    "request_timeout": "a number of more than 0 and up to 3600",
+    "full_resend_hours": "a non-negative number",
+    "request_timeout": "a number above 0 and up to 3600",
     "user_agent": "one line of printable ASCII",
-    "stream_maps": "an object as in https://sdk.meltano.com/en/latest/stream_maps.html",
-    "batch_config": "an object as in https://sdk.meltano.com/en/latest/batch.html",
+    "stream_maps": "an object as described in https://sdk.meltano.com/en/latest/stream_maps.html",
+    "batch_config": "an object as described in https://sdk.meltano.com/en/latest/batch.html",
 }
 
 Schema = Mapping[str, Any]
@@ -61,22 +61,22 @@ class SettingsError(SingerSDKError):
 
 
 def read_environment(schema: Schema, environment: Mapping[str, str | None]) -> dict[str, Any]:
-    """Return the settings that environment variables hold, such as `TAP_TRACKLY_API_KEY`.
+    """Return the settings from environment variables such as `TAP_TRACKLY_API_KEY`.
 
-    A text that is not of the type of its setting is returned as it is.
+    Text that cannot be parsed as the type of its setting is returned unchanged.
     """
     texts = {name: environment.get(f"{ENVIRONMENT_PREFIX}{name.upper()}") for name in schema["properties"]}
     return {name: _parse(text, schema["properties"][name]["type"]) for name, text in texts.items() if text is not None}
 
 
 def check(config: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
-    """Return a config with its defaults, without white space around text and without nulls.
+    """Return a config with defaults, without surrounding white space and nulls.
 
-    A null is how some schedulers write a setting that is not set.
+    Some schedulers pass null for settings that are not set.
 
     Raises:
-        SettingsError: Names the first setting that is missing or invalid and says what is expected. The value,
-            which may be a key, is not shown.
+        SettingsError: If a setting is missing or invalid. The message shows what is expected, but not the
+            value, which may be a secret.
     """
     given = {name: value for name, value in config.items() if value is not None}
     checked = {name: value.strip() if isinstance(value, str) else value for name, value in given.items()}
@@ -91,15 +91,15 @@ def check(config: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
     for error in _Validator(schema).iter_errors(checked):
         raise _invalid(str(error.path[0]), schema)
     if checked.get("flattening_enabled") and "flattening_max_depth" not in checked:
-        raise SettingsError("Missing setting flattening_max_depth: flattening_enabled needs it.")
+        raise SettingsError("Missing setting flattening_max_depth: required by flattening_enabled.")
     return checked
 
 
 def check_config_file(name: str) -> None:
-    """Check that a file is a JSON object.
+    """Check that a file contains a JSON object.
 
     Raises:
-        SettingsError: Says which file and why. Its content is not shown, nor what may be a config in its place.
+        SettingsError: If it does not. The message shows neither the content nor a config passed instead of a path.
     """
     shown = name if re.fullmatch("[^{}=\"'\n]*", name) and "trk_" not in name else "this value"
     try:
@@ -108,14 +108,14 @@ def check_config_file(name: str) -> None:
         reason = "is not a JSON object"
     except (OSError, RecursionError, ValueError) as error:
         reason = f"cannot be read: {getattr(error, 'strerror', None) or 'it is not JSON'}"
-    raise SettingsError(f"--config takes the name of a file with a JSON object, or ENV; {shown} {reason}.")
+    raise SettingsError(f"--config expects the path of a JSON file, or ENV; {shown} {reason}.")
 
 
 def parse_file(file: IO[str] | None, option: str) -> Any:
-    """Return the JSON object in the file of an option; None if the option was not used.
+    """Return the JSON object in the file passed with an option; None without a file.
 
     Raises:
-        SettingsError: If it is anything else.
+        SettingsError: If the file does not contain a JSON object.
     """
     if file is None:
         return None
@@ -126,7 +126,7 @@ def parse_file(file: IO[str] | None, option: str) -> Any:
 
 
 def unknown_settings(names: Collection[str], schema: Schema) -> Iterator[str]:
-    """Return a warning for each name that is not a setting, with the most similar one that is."""
+    """Yield a warning for each unknown setting, with the most similar known one."""
     known = schema["properties"]
     for name in names:
         if name not in known and not name.startswith("_") and name not in _NOT_SETTINGS:
@@ -135,7 +135,7 @@ def unknown_settings(names: Collection[str], schema: Schema) -> Iterator[str]:
 
 
 def names_in_environment(environment: Collection[str]) -> list[str]:
-    """Return the names of settings for which there are environment variables."""
+    """Return the names of the settings in environment variables."""
     size = len(ENVIRONMENT_PREFIX)
     return [name[size:].lower() for name in environment if name.startswith(ENVIRONMENT_PREFIX)]
 
@@ -144,7 +144,7 @@ def check_state(state: Any, streams: Collection[str]) -> None:
     """Check that a state was written by this tap.
 
     Raises:
-        SettingsError: Says what a state looks like.
+        SettingsError: If it was not; the message shows a valid state.
     """
     try:
         bookmarks = state["bookmarks"] if state != {} else {}
@@ -161,14 +161,14 @@ def check_state(state: Any, streams: Collection[str]) -> None:
 
 
 def check_catalog(catalog: Any, replication_keys: Mapping[str, str | None]) -> None:
-    """Check that a catalog is one that this tap discovered.
+    """Check that a catalog was discovered by this tap.
 
     Args:
         catalog: The parsed file.
         replication_keys: The replication key of each stream, None for a stream without one.
 
     Raises:
-        SettingsError: Says what a catalog looks like or which replication key is expected.
+        SettingsError: If it was not; the message shows a valid catalog or the expected replication key.
     """
     try:
         entries = msgspec.convert(catalog, _Catalog).streams
@@ -207,14 +207,14 @@ def _invalid(name: str, schema: Schema) -> SettingsError:
 
 def _web_address(value: str) -> str:
     url = parse_url(value)
-    # As it is requested: without user, query, fragment and characters that would be encoded.
+    # The URL as it is requested: without user, query, fragment and characters that would be encoded.
     plain = Url(url.scheme, host=url.host, port=url.port, path=url.path).url
     if url.scheme not in {"http", "https"} or not url.host or plain.lower() != value.lower():
         raise ValueError
     return value
 
 
-# How settings are read whose form a JSON schema cannot tell.
+# Parsers of settings whose format a JSON schema cannot describe.
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "api_url": _web_address,
     "start_date": utc_text,

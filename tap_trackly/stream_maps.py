@@ -24,7 +24,7 @@ def check_expressions(stream: Stream, record: Mapping[str, Any], logger: Logger)
             mapper.register_raw_stream_schema(stream.name, stream.effective_schema, stream.primary_keys)
             for each in mapper.stream_maps[stream.name]:
                 each.transform(dict(record))
-        except Exception as error:  # noqa: BLE001 - what an expression raises may be anything
+        except Exception as error:  # noqa: BLE001 - an expression may raise anything
             place = f"stream '{stream.name}', field '{field}', expression {expression!r}"
             message = f"Invalid setting stream_maps: {place}: {type(error).__name__}: {error}."
             raise MapExpressionError(message) from None

@@ -1,4 +1,4 @@
-"""The catalogue of streams: for each endpoint its name, path, key, schema and listings."""
+"""The streams: name, path, primary key, schema and listings of each endpoint."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tap_trackly.client import TracklyStream
 from tap_trackly.verified_read import Listing
 
 OFFER_STATUSES = ("active", "paused", "archived")
-# Without "properties": the SDK's flattening would spread an empty list of them into nothing.
+# Has no "properties": with empty "properties", the SDK's flattening would drop the field.
 _OPEN_OBJECT = th.CustomType({"type": ["object", "null"], "additionalProperties": True})
 _OBJECTS = th.ArrayType(_OPEN_OBJECT)
 
 
 class OffersStream(TracklyStream):
-    """Offers that the account promotes, with what a conversion or click is paid.
+    """Offers that the account promotes, with their payout per conversion or click.
 
     Source: the vendor's page "List Offers". Deleting an offer sets its status to archived, and the default
     listing leaves out archived offers.
@@ -33,14 +33,14 @@ class OffersStream(TracklyStream):
         th.Property("id", th.StringType, required=True, description="Offer id"),
         th.Property("slug", th.StringType, description="Readable id, such as ofr_summer-promo_a1b2c3"),
         th.Property("name", th.StringType, description="Offer name"),
-        th.Property("tracking_url", th.StringType, description="URL that a click leads to"),
+        th.Property("tracking_url", th.StringType, description="URL that a click is sent to"),
         th.Property("external_platform", th.StringType, description="Tracking platform, such as tune or everflow"),
         th.Property("external_id", th.StringType, description="Offer id on the tracking platform"),
         th.Property("advertiser_id", th.StringType, description="Advertiser id"),
         th.Property("payout", th.DecimalType, description="Payout for one conversion or click"),
-        th.Property("payout_type", th.StringType, description="What is paid for, such as cpa or cpc"),
-        th.Property("filter_bots", th.BooleanType, description="Whether clicks of bots are filtered out"),
-        th.Property("status", th.StringType, description="Status, such as active, paused or archived (also: deleted)"),
+        th.Property("payout_type", th.StringType, description="Payout type, such as cpa (conversion) or cpc (click)"),
+        th.Property("filter_bots", th.BooleanType, description="Whether clicks by bots are filtered out"),
+        th.Property("status", th.StringType, description="Status, such as active or paused; archived when deleted"),
         th.Property("metadata", _OPEN_OBJECT, description="Custom names and values"),
         th.Property("created_at", th.DateTimeType, description="Time of creation in UTC"),
         th.Property("updated_at", th.DateTimeType, description="Time of the last change in UTC"),
@@ -92,9 +92,9 @@ class AudiencesStream(TracklyStream):
         th.Property("id", th.StringType, required=True, description="Audience id"),
         th.Property("name", th.StringType, description="Audience name"),
         th.Property("description", th.StringType, description="Audience description"),
-        th.Property("source_lists", th.ArrayType(th.IntegerType), description="Ids of the lists that it selects from"),
+        th.Property("source_lists", th.ArrayType(th.IntegerType), description="Ids of the lists to select from"),
         th.Property("filter", _OPEN_OBJECT, description="Filter: operator, conditions and nested groups"),
-        th.Property("cached_size", th.IntegerType, description="Number of contacts when last counted"),
+        th.Property("cached_size", th.IntegerType, description="Number of contacts at the last count"),
         th.Property("cached_size_updated_at", th.DateTimeType, description="Time of the last count in UTC"),
         th.Property("status", th.StringType, description="Status, such as active or archived"),
         th.Property("created_at", th.DateTimeType, description="Time of creation in UTC"),
@@ -118,7 +118,7 @@ class CreativesStream(TracklyStream):
         th.Property("name", th.StringType, description="Creative name"),
         th.Property("message", th.StringType, description="Message text with placeholders for links"),
         th.Property("offer_links", _OBJECTS, description="Links in the message: key, offer_id, url and url_params"),
-        th.Property("offers", th.ArrayType(th.StringType), description="Ids of the offers that it links to"),
+        th.Property("offers", th.ArrayType(th.StringType), description="Ids of the offers that the message links to"),
         th.Property("status", th.StringType, description="Status, such as active, paused or archived"),
         th.Property("creative_type", th.StringType, description="Type, such as automated, one_time or welcome"),
         th.Property("character_count", th.IntegerType, description="Number of characters"),
@@ -128,7 +128,7 @@ class CreativesStream(TracklyStream):
 
 
 class SchedulesStream(TracklyStream):
-    """Schedules: what is sent when and to whom, and what it earned.
+    """Schedules: what is sent, when and to whom, and its revenue.
 
     Source: the vendor's page "List Schedules". The default listing leaves out the status archive.
     """
@@ -145,31 +145,31 @@ class SchedulesStream(TracklyStream):
         th.Property("name", th.StringType, description="Schedule name"),
         th.Property("status", th.StringType, description="Status, such as draft, off, on, complete or archive"),
         th.Property("send_type", th.StringType, description="Type, such as blast or automated"),
-        th.Property("source_lists", th.ArrayType(th.IntegerType), description="Ids of the lists that it sends from"),
-        th.Property("audiences", th.ArrayType(th.StringType), description="Ids of the audiences that it sends to"),
-        th.Property("is_repeating", th.BooleanType, description="Whether it is repeated"),
+        th.Property("source_lists", th.ArrayType(th.IntegerType), description="Ids of the lists to send from"),
+        th.Property("audiences", th.ArrayType(th.StringType), description="Ids of the audiences to send to"),
+        th.Property("is_repeating", th.BooleanType, description="Whether the schedule repeats"),
         th.Property("send_time", th.StringType, description="Time of day, such as 14:30"),
-        th.Property("send_date", th.StringType, description="Date of sending"),
-        th.Property("start_date", th.StringType, description="First date"),
-        th.Property("end_date", th.StringType, description="Last date"),
-        th.Property("days_of_week", _OPEN_OBJECT, description="For each day of the week whether it sends"),
-        th.Property("skip_within_hours", th.IntegerType, description="Hours in which a contact is not messaged again"),
+        th.Property("send_date", th.StringType, description="Send date"),
+        th.Property("start_date", th.StringType, description="Start date"),
+        th.Property("end_date", th.StringType, description="End date"),
+        th.Property("days_of_week", _OPEN_OBJECT, description="Whether messages are sent, by day of the week"),
+        th.Property("skip_within_hours", th.IntegerType, description="Minimum hours between two messages to a contact"),
         th.Property("use_local_time", th.BooleanType, description="Whether send_time is the contact's local time"),
-        th.Property("filter_bots", th.BooleanType, description="Whether clicks of bots are filtered out"),
-        th.Property("is_mms", th.BooleanType, description="Whether it sends MMS"),
-        th.Property("is_cto", th.BooleanType, description="The vendor's flag CTO"),
+        th.Property("filter_bots", th.BooleanType, description="Whether clicks by bots are filtered out"),
+        th.Property("is_mms", th.BooleanType, description="Whether messages are sent as MMS"),
+        th.Property("is_cto", th.BooleanType, description="CTO flag, as the vendor calls it"),
         th.Property("automated_percent", th.IntegerType, description="Percentage of an automated schedule"),
-        th.Property("ir_revenue", th.DecimalType, description="The vendor's IR revenue"),
-        th.Property("blasts", _OBJECTS, description="Variants with message, offer_links and percent_audience"),
+        th.Property("ir_revenue", th.DecimalType, description="IR revenue, as the vendor calls it"),
+        th.Property("blasts", _OBJECTS, description="Message variants: message, offer_links, percent_audience"),
         th.Property("created_at", th.DateTimeType, description="Time of creation in UTC"),
         th.Property("updated_at", th.DateTimeType, description="Time of the last change in UTC"),
     ).to_dict()
 
 
 class ContactsStream(TracklyStream):
-    """Contacts: one record per contact and list. Not selected by default, because it holds phone numbers.
+    """Contacts: one record per contact and list. Not selected by default, because they contain phone numbers.
 
-    Source: the vendor's page "List Contacts": newest signup first, no id of its own.
+    Source: the vendor's page "List Contacts": newest signup first; contacts have no id.
     """
 
     name = "contacts"
@@ -184,14 +184,14 @@ class ContactsStream(TracklyStream):
         th.Property("phone_number", th.StringType, required=True, description="Phone number, such as +12025550100"),
         th.Property("list_number", th.StringType, description="Phone number that the list sends from"),
         th.Property("list_id", th.IntegerType, required=True, description="List id"),
-        th.Property("active", th.BooleanType, description="Whether the contact receives messages of the list"),
+        th.Property("active", th.BooleanType, description="Whether the contact receives messages from the list"),
         th.Property("signup_date", th.DateTimeType, description="Time of signup in UTC"),
         th.Property("signup_method", th.StringType, description="Method of signup"),
         th.Property("custom_fields", _OPEN_OBJECT, description="Custom names and values"),
         th.Property("carrier", th.StringType, description="Carrier"),
         th.Property("line_type", th.StringType, description="Line type, such as CELL PHONE, VOIP or LANDLINE"),
         th.Property("timezone", th.StringType, description="Time zone"),
-        th.Property("is_valid", th.BooleanType, description="Whether the phone number can be reached"),
+        th.Property("is_valid", th.BooleanType, description="Whether the phone number is reachable"),
         th.Property("send_count", th.IntegerType, description="Number of messages sent"),
         th.Property("click_count", th.IntegerType, description="Number of clicks"),
         th.Property("revenue_total", th.DecimalType, description="Revenue"),

@@ -1,4 +1,4 @@
-"""What the log says of a run: progress, the end of each stream and of the run."""
+"""Log lines of a run: progress, and summaries of each stream and of the run."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _INCOMPLETE = (
 
 
 class StreamSummary:
-    """What a run of a stream has done.
+    """The progress and the result of a stream.
 
     Args:
         stream: The name of the stream.
 
     Attributes:
-        started: When the run of the stream began.
-        emitted: How many records were emitted.
-        left_out: How many records were read and not emitted.
-        left_out_as: Why they were not.
-        unwanted: How many records had a status that was not asked for.
-        announced: How many records the API announced on the first pages of all listings.
+        started: The start time of the stream.
+        emitted: The number of emitted records.
+        left_out: The number of records that were read but not emitted.
+        left_out_as: The reason, as in the log line.
+        unwanted: The number of records whose status is not in offer_statuses.
+        announced: The number of records in all listings, according to their first pages.
         is_incomplete: Whether the read could not be verified.
     """
 
@@ -45,7 +45,7 @@ class StreamSummary:
         self._passes = 0
 
     def log_progress(self, read: VerifiedRead, logger: logging.Logger) -> None:
-        """Log at the beginning of each pass how much there is to read, and every few seconds the progress."""
+        """Log the number of records at the start of each pass, and the progress every few seconds."""
         if read.passes != self._passes:
             self._passes = read.passes
             again = f" (pass {read.passes} of at most {MAX_PASSES})" if read.passes > 1 else ""
@@ -55,12 +55,12 @@ class StreamSummary:
             logger.info("%s: %d of %d records read, %d pages.", self.stream, read.records, self.announced, read.pages)
 
     def log_end(self, read: VerifiedRead, logger: logging.Logger) -> None:
-        """Log what the run of the stream did, and whether it may have missed records."""
+        """Log the summary of the stream, and whether records may have been missed."""
         self.is_incomplete = not read.is_verified
         if self.is_incomplete:
             logger.warning(_INCOMPLETE, read.records, read.announced)
         if self.unwanted:
-            logger.warning("%d records with a status that is not in offer_statuses were left out.", self.unwanted)
+            logger.warning("Skipped %d records whose status is not in offer_statuses.", self.unwanted)
         done = (self.stream, _count(read.records, "record"), self.emitted, self.left_out, self.left_out_as)
         pages = _count(read.pages, "page")
         seconds = (datetime.now(timezone.utc) - self.started).total_seconds()
@@ -68,7 +68,7 @@ class StreamSummary:
 
 
 def log_run(summaries: Sequence[StreamSummary], seconds: float, logger: logging.Logger) -> None:
-    """Log what the run did over all streams."""
+    """Log the summary of the run."""
     incomplete = ", ".join(summary.stream for summary in summaries if summary.is_incomplete)
     emitted = _count(sum(summary.emitted for summary in summaries), "record")
     result = f"incomplete: {incomplete}" if incomplete else "all complete"

@@ -39,7 +39,7 @@ STREAMS: Sequence[type[TracklyStream]] = (
 _REPLICATION_KEYS = {vars(stream)["name"]: vars(stream).get("replication_key") for stream in STREAMS}
 API_URL = "https://app.tracklysms.com/api/v2"
 USER_AGENT = f"tap-trackly/{version('tap-trackly')}"
-# What an HTTP header can hold. A line break would end the header and start another.
+# Valid characters of an HTTP header. A line break would start another header.
 _TEXT = th.StringType(nullable=False, pattern="^[ -~]+$")
 
 
@@ -63,29 +63,29 @@ class TapTrackly(Tap):
             "start_date",
             th.DateTimeType(nullable=False),
             "Start date",
-            "ISO 8601 date or time; incremental streams leave out records last changed before it.",
+            "ISO 8601 date or time; incremental streams skip records last updated before it.",
         ),
         _setting(
             "offer_statuses",
             th.CustomType({"type": ["array"], "items": {"enum": [*streams.OFFER_STATUSES]}, "minItems": 1}),
             "Offer statuses",
-            "One or more of active, paused, archived. All three also include undocumented statuses.",
+            "Offer statuses to read: active, paused, archived. With all three, undocumented statuses are read, too.",
             default=[*streams.OFFER_STATUSES],
         ),
-        _setting("page_size", _integer(1, 100), "Page size", "Records per page, from 1 to 100; default: the maximum."),
+        _setting("page_size", _integer(1, 100), "Page size", "Records per page, 1 to 100; default: endpoint maximum."),
         _setting(
             "full_resend_hours",
             th.DecimalType(minimum=0, nullable=False),
             "Full resend hours",
-            "Hours after which incremental streams send all records again; 0: in every run.",
+            "Hours between full resends, in which incremental streams emit all records; 0: in every run.",
             default=24,
         ),
-        _setting("concurrency", _integer(1, 32), "Concurrency", "Pages requested at once, from 1 to 32.", default=8),
+        _setting("concurrency", _integer(1, 32), "Concurrency", "Concurrent requests, from 1 to 32.", default=8),
         _setting(
             "request_timeout",
             th.DecimalType(exclusive_minimum=0, maximum=3600, nullable=False),
             "Request timeout",
-            "Seconds for one whole answer, more than 0 and up to 3600.",
+            "Timeout in seconds for a whole response, above 0 and up to 3600.",
             default=60,
         ),
         _setting("max_retries", _integer(0, 100), "Maximum retries", "Retries per request, from 0 to 100.", default=5),
@@ -93,7 +93,7 @@ class TapTrackly(Tap):
             "fail_if_incomplete",
             th.BooleanType(nullable=False),
             "Fail if incomplete",
-            "Exit with status 1 if a read could not be verified, after all streams were read.",
+            "Exit with status 1 after all streams were read, if a read was incomplete.",
             default=False,
         ),
         _setting("user_agent", _TEXT, "User agent", "Value of the User-Agent header.", default=USER_AGENT),
@@ -108,10 +108,10 @@ class TapTrackly(Tap):
         validate_config: bool = True,
         **kwargs: Any,
     ) -> None:
-        """Check settings and catalog before the SDK, which would show their values, and initialize the tap.
+        """Validate settings and catalog before the SDK does: its errors would show their values.
 
         Raises:
-            SettingsError: If one of them is missing or invalid.
+            SettingsError: If a setting or the catalog is missing or invalid.
         """
         if validate_config and not config and not parse_env_config:
             raise settings.SettingsError("Missing settings: pass --config FILE, or --config=ENV for the environment.")
@@ -147,11 +147,11 @@ class TapTrackly(Tap):
 
     @property
     def selected_streams(self) -> list[TracklyStream]:
-        """The streams that are read."""
+        """The selected streams."""
         return [stream for stream in self.streams.values() if isinstance(stream, TracklyStream) and stream.selected]
 
     def run(self) -> int:
-        """Sync all streams and return the exit status.
+        """Sync the selected streams and return the exit status.
 
         Raises:
             MapExpressionError: If an expression of stream_maps fails.
@@ -166,13 +166,13 @@ class TapTrackly(Tap):
             raise
         summaries = [stream.summary for stream in self.selected_streams]
         if summaries and isinstance(self.message_writer, LineWriter) and not self.message_writer.ends_with_state:
-            # The SDK leaves out a STATE that repeats the one before it, also if records came between.
+            # The SDK skips a STATE that equals the last one, even if records were emitted since.
             self.write_message(StateMessage(value=self.state))
         log_run(summaries, time.monotonic() - began, self.logger)
         return int(self.config["fail_if_incomplete"] and any(summary.is_incomplete for summary in summaries))
 
     def test(self) -> int:
-        """Request the first page of each selected stream, log what it found and return the exit status."""
+        """Request the first page of each listing, log the numbers of records and return the exit status."""
         status = 0
         for stream in self.selected_streams:
             try:
@@ -186,14 +186,14 @@ class TapTrackly(Tap):
     def main(cls) -> None:
         """Run the command line; a failure is one line in the log and exit status 1."""
         try:
-            command = cls.cli  # sets up logging, too
+            command = cls.cli  # also configures logging
         except ValueError:
             sys.exit("Invalid LOGLEVEL: expected debug, info, warning, error or critical.")
-        # The SDK's helpers warn of each record without a replication key.
+        # The SDK's helpers log a warning for each record without a replication key.
         logging.getLogger("singer_sdk").setLevel(logging.ERROR)
         for handler in logging.getLogger().handlers:
             handler.addFilter(LogFilter())
-        gc.freeze()  # the collector need not look at all that was imported again and again
+        gc.freeze()  # keeps the collector from scanning all imported modules again and again
         try:
             command()
         except Exception as error:
@@ -237,7 +237,7 @@ class TapTrackly(Tap):
 
 
 def is_sent_in_clear(url: str) -> bool:
-    """Whether requests to an address leave this machine unencrypted."""
+    """Return whether requests to a URL leave this machine unencrypted."""
     parts = urlsplit(url)
     is_local = parts.hostname in {"localhost", "127.0.0.1", "::1"} and not get_environ_proxies(url)
     return parts.scheme == "http" and not is_local

@@ -1,7 +1,7 @@
-"""HTTP connections with a limit for the time and the size of a whole answer.
+"""HTTP connections with limits on the time and size of a whole response.
 
-The timeout of requests starts anew with each byte, so a server that sends one byte now and then would hold
-a request for ever.
+The timeout of requests restarts with each byte, so a server that sends a byte now and then could block a
+request forever.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from requests.adapters import HTTPAdapter
 from typing_extensions import override
 
 MAX_BODY = 128 * 2**20  # bytes after decompression
-# Bytes, about a page: each read from the socket is a chance to lose the processor to another thread.
+# Bytes, about a page: fewer reads from the socket mean fewer thread switches.
 _BUFFER = 1 << 17
 
 
 class BodyTooLargeError(requests.exceptions.RequestException):
-    """An answer has more than `MAX_BODY` bytes."""
+    """A response has more than `MAX_BODY` bytes."""
 
 
 class StaleConnectionError(Exception):
-    """The server had closed a connection that was kept open after an earlier answer."""
+    """The server has closed a keep-alive connection."""
 
 
 class LimitedAdapter(HTTPAdapter):
-    """Reads each answer whole, within the timeout of its request and the limit of its size."""
+    """Reads whole responses, within a timeout and a maximum size."""
 
     @override
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
@@ -41,7 +41,7 @@ class LimitedAdapter(HTTPAdapter):
 
     @override
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        """Send a request and read the body of the answer.
+        """Send a request and read the body of the response.
 
         Raises:
             BodyTooLargeError: If the body is larger than `MAX_BODY`.
@@ -50,7 +50,7 @@ class LimitedAdapter(HTTPAdapter):
             response = super().send(request, *args, **{**kwargs, "stream": True})
         except StaleConnectionError:  # which urllib3 has dropped
             return self.send(request, *args, **kwargs)
-        with closing(response.raw) as raw:  # of a body that is read to its end, the connection is kept open
+        with closing(response.raw) as raw:  # a connection is kept alive if its body was read completely
             response.raw = io.BytesIO(_read_body(raw))
         return response
 
@@ -60,12 +60,12 @@ def _read_body(raw: Any) -> bytearray:
     while chunk := raw.read(_BUFFER, decode_content=True):
         body += chunk
         if len(body) > MAX_BODY:
-            raise BodyTooLargeError(f"the answer is larger than {MAX_BODY >> 20} MB")
+            raise BodyTooLargeError(f"the response is larger than {MAX_BODY >> 20} MB")
     return body
 
 
 class _DeadlineReader(io.RawIOBase):
-    """Reads what a socket receives within its timeout, counted for all reads together."""
+    """Reads from a socket, with one timeout for all reads together."""
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
@@ -73,7 +73,7 @@ class _DeadlineReader(io.RawIOBase):
         self._deadline = time.monotonic() + sock.gettimeout()
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        """Return what `http.client` reads a response from."""
+        """Return the file from which `http.client` reads a response."""
         return io.BufferedReader(self, _BUFFER)
 
     def readable(self) -> bool:
@@ -82,7 +82,7 @@ class _DeadlineReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         remaining = self._deadline - time.monotonic()
         if remaining <= 0:
-            raise TimeoutError("the whole answer took too long")
+            raise TimeoutError("the response took too long")
         self._sock.settimeout(remaining)
         return self._raw.readinto(buffer)  # type: ignore[no-any-return]
 
@@ -100,11 +100,11 @@ class _LimitedResponse(HTTPResponse):
 
 
 class _LimitedConnection:
-    """What all kinds of connections have in common: direct, over TLS, and to a proxy."""
+    """The limits of all kinds of connections: direct, over TLS, and to a proxy."""
 
     response_class = _LimitedResponse
     sock: Any
-    answered: Any = None  # the socket of the latest answer
+    answered: Any = None  # the socket of the last response
 
     def getresponse(self) -> Any:
         is_kept, self.answered = self.sock is self.answered, self.sock
@@ -118,5 +118,5 @@ class _LimitedConnection:
 
 @cache
 def _limited(kind: type) -> type:
-    """Return a kind of connections with limits."""
+    """Return a class of connections with limits."""
     return type(f"Limited{kind.__name__}", (_LimitedConnection, kind), {})

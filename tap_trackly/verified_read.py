@@ -2,7 +2,7 @@
 
 Pages are offsets into a listing, so records shift from page to page when the listing changes while it is
 read. Each page is checked for continuity with the page before it, and at the end the edges of each listing
-are requested again. Knows neither Singer nor HTTP: pages come from a `Source`.
+are requested again. Independent of Singer and HTTP: pages come from a `Source`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import msgspec
 from tap_trackly.pagination import Page, Record
 
 MAX_PASSES = 3
-# After as many returns to an earlier page as there are pages, and some more for short listings, gaps are no
-# longer repaired: the read goes on to the end, unverified.
+# After as many returns to an earlier page as there are pages, plus some for short listings, gaps are no
+# longer repaired, and the read continues unverified.
 SPARE_RETURNS = 20
-# A listing may grow, and its count may be capped, but one without an end must not be read for ever.
+# A listing may grow, and its count may be capped, but an endless listing must not be read forever.
 MAX_UNANNOUNCED_PAGES = 1000
-MAX_DEPTH = 100  # levels of nesting that any target can store
+MAX_DEPTH = 100  # levels of nesting that every target can store
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -30,7 +30,7 @@ class RecordError(ValueError):
     """A record cannot be read; the message names listing, page and position."""
 
 
-class _PassFailed(Exception):  # noqa: N818 - not an error: the listings are read again, if they may be
+class _PassFailed(Exception):  # noqa: N818 - not an error: another pass may follow
     """Records may have been missed in this pass."""
 
 
@@ -39,7 +39,7 @@ class Listing:
     """A list of records that the API can return.
 
     Attributes:
-        status: The filter that it is read with; without one the API chooses which records it lists.
+        status: The `status` filter; without it, the API chooses the records.
         has_stable_order: Whether the relative order of the records that stay in it never changes.
     """
 
@@ -54,22 +54,22 @@ class Source(Protocol):
     """Where pages come from."""
 
     def pages(self, listing: Listing, start: int) -> Iterator[Page]:
-        """Return the pages of a listing from a number on; some may have been requested ahead."""
+        """Return the pages of a listing, starting at a page number; some may be prefetched."""
 
     def request(self, wanted: Sequence[tuple[Listing, int]]) -> Sequence[Page]:
-        """Return pages that are requested from now on, in the order in which they are wanted."""
+        """Request pages anew and return them, in the given order."""
 
     def discard_prefetched(self) -> None:
-        """Forget the pages that were requested ahead."""
+        """Discard prefetched pages."""
 
 
-class PageNews(NamedTuple):
-    """What a page brought.
+class PageChanges(NamedTuple):
+    """The new and changed records of a page.
 
     Attributes:
         page: The page.
-        new: Its records that this read had not seen.
-        changed: Its records that this read had seen in another state.
+        new: The records that were read for the first time.
+        changed: The records that were read before in another state.
     """
 
     page: Page
@@ -80,22 +80,22 @@ class PageNews(NamedTuple):
 class VerifiedRead:
     """A read of listings that together contain all records.
 
-    Iterating over it yields what each page brought. A record that is seen to change is yielded again, so
-    the last state that is yielded of a record is the latest that was seen.
+    Iterating yields the new and changed records of each page. A record that changes during the read is yielded
+    again, so the last one yielded is its latest state.
 
     Args:
-        listings: The listings, all of a stable order or all of an unknown one.
-        source: Where their pages come from.
+        listings: The listings. All have a stable order, or none has.
+        source: Returns their pages.
         get_key: Returns the key of a record, or raises ValueError with the reason if it has no valid one.
-        remembered_pages: For a stable order, how many of the latest pages are remembered at least.
+        remembered_pages: For a stable order, the minimum number of recent pages to remember.
 
     Attributes:
-        passes: How often the listings have been read, this time included.
-        pages: How many pages have been read, without the closing check.
-        records: How many different records have been read, for a stable order in this pass.
+        passes: The number of passes, including the current one.
+        pages: The number of pages read, without the closing check.
+        records: The number of different records read; for a stable order, in this pass.
         is_verified: Whether no record can have been missed.
-        duplicates: The keys that came more than once in this pass. Where the read is verified, the data
-            itself contains them more than once.
+        duplicates: The keys that were read more than once in this pass. In a verified read, the account itself
+            has duplicates.
     """
 
     def __init__(
@@ -112,19 +112,19 @@ class VerifiedRead:
         self._reads = [_ListingRead(listing) for listing in listings]
         self._is_stable = all(listing.has_stable_order for listing in listings)
         # The latest state of each record, by key: of recent records, older ones and the first. For a stable
-        # order others are forgotten; for an unknown one all are recent.
+        # order, others are forgotten; for an unknown order, all are recent.
         self._memory: tuple[dict[int, int], ...] = ({}, {}, {})
         self._keys: set[int] = set()  # of this pass, for an unknown order
-        self._trace: list[int] = []  # what each page of this pass held, for an unknown order
+        self._trace: list[int] = []  # a hash of each page of this pass, for an unknown order
         self._has_gap = False
         self._returns = 0  # to an earlier page, in all passes
 
     @property
     def announced(self) -> int:
-        """How many records the listings have, by the latest counts of the API."""
+        """The number of records in the listings, by the latest counts of the API."""
         return sum(read.announced for read in self._reads)
 
-    def __iter__(self) -> Iterator[PageNews]:
+    def __iter__(self) -> Iterator[PageChanges]:
         """Read the listings until a pass is verified or a limit is reached.
 
         Raises:
@@ -133,7 +133,7 @@ class VerifiedRead:
         while self.passes < MAX_PASSES and not (self.is_verified or self._has_gap):
             yield from self._read_pass()
 
-    def _read_pass(self) -> Iterator[PageNews]:
+    def _read_pass(self) -> Iterator[PageChanges]:
         earlier_trace = self._trace
         self.passes += 1
         self.duplicates, self._keys, self._trace = [], set(), []
@@ -146,14 +146,14 @@ class VerifiedRead:
                 for read, start in unfinished:
                     yield from self._read_listing(read, start)
                 unfinished = [] if self._has_gap else (yield from self._closing_check())
-            # A second pass that finds the same shows that no record moved.
+            # If a second pass finds the same, no record has moved.
             must_repeat = self.duplicates or any(read.last.end > read.last.total for read in self._reads)
             self.is_verified = not self._has_gap and (not must_repeat or self._trace == earlier_trace)
         except _PassFailed:
             self._source.discard_prefetched()
 
-    def _read_listing(self, read: _ListingRead, start: int) -> Iterator[PageNews]:
-        """Read a listing from a page on; where records may lie between two pages, go back or start over."""
+    def _read_listing(self, read: _ListingRead, start: int) -> Iterator[PageChanges]:
+        """Read a listing from a page on; if records may be missing between two pages, go back or start over."""
         pages = self._source.pages(read.listing, start)
         while page := next(pages, None):
             identities = self._identify(read, page)
@@ -172,12 +172,12 @@ class VerifiedRead:
             if not self._is_stable:
                 self._trace_page(page, identities)
             self.pages += 1
-            yield self._news(page, identities)
+            yield self._changes(page, identities)
         if read.last.end < read.last.total:
             self._start_over()
 
     def _check_progress(self, read: _ListingRead, page: Page, keys: set[int]) -> None:
-        """Fail a pass that would go on for ever, or would take an API that ignores the page number for duplicates."""
+        """Fail a pass that would not end, or that reads the first page again: the API ignores the page number."""
         if page.number > read.announced_pages + MAX_UNANNOUNCED_PAGES:
             self._has_gap = True
             raise _PassFailed
@@ -193,7 +193,7 @@ class VerifiedRead:
         return self._is_stable and self._may_repair and read.last.number - page.number < self._remembered_pages
 
     def _start_over(self) -> None:
-        """Begin a new pass if there may be one; else the read goes on to the end, unverified."""
+        """Start a new pass if allowed; otherwise continue unverified."""
         if self.passes < MAX_PASSES and self._may_repair:
             raise _PassFailed
         self._has_gap = True
@@ -209,11 +209,11 @@ class VerifiedRead:
                 self.duplicates.append(self._get_key(record))
             self._keys.add(key)
 
-    def _closing_check(self) -> Generator[PageNews, None, list[tuple[_ListingRead, int]]]:
+    def _closing_check(self) -> Generator[PageChanges, None, list[tuple[_ListingRead, int]]]:
         """Request the edges of each listing again.
 
         Returns:
-            The listings that go on after their last page, and where.
+            The listings that have more pages, and the number of the next page.
         """
         wanted = [(read, number) for read in self._reads for number in read.edges]
         pages = self._source.request([(read.listing, number) for read, number in wanted])
@@ -224,14 +224,14 @@ class VerifiedRead:
             if number > read.last.number and page.records:
                 unfinished.append((read, number))
                 continue
-            yield self._news(page, identities)
+            yield self._changes(page, identities)
             has_changed |= page.total != read.last.total or {key for key, _ in identities} != read.edges[number]
         if has_changed and not self._is_stable:
             raise _PassFailed
         return unfinished
 
     def _identify(self, read: _ListingRead, page: Page) -> _Identities:
-        """Return a number for the key of each record and one for its state.
+        """Return a hash of the key and a digest of the state of each record.
 
         Raises:
             RecordError: If a record has no valid key or is nested too deeply.
@@ -246,20 +246,20 @@ class VerifiedRead:
                 raise RecordError(f"{read.listing}, page {page.number}, record {position}: {error}") from None
         return identities
 
-    def _news(self, page: Page, identities: _Identities) -> PageNews:
-        news = PageNews(page, [], [])
+    def _changes(self, page: Page, identities: _Identities) -> PageChanges:
+        changes = PageChanges(page, [], [])
         recent, older, first = self._memory
         for (key, digest), record in zip(identities, page.records, strict=True):
             before = recent.get(key, older.get(key, first.get(key)))
             recent[key] = digest
             if before is None:
-                news.new.append(record)
+                changes.new.append(record)
             elif before != digest:
-                news.changed.append(record)
+                changes.changed.append(record)
         if self._is_stable and len(recent) > self._remembered_pages * page.per_page:
             self._memory = ({}, recent, first or recent)
-        self.records += len(news.new)
-        return news
+        self.records += len(changes.new)
+        return changes
 
 
 _Identities = list[tuple[int, int]]
@@ -267,14 +267,14 @@ _Identities = list[tuple[int, int]]
 
 @dataclass(eq=False)
 class _ListingRead:
-    """What is known of a listing in this pass.
+    """A listing in this pass.
 
     Attributes:
         listing: The listing.
-        announced: How many records it has, by the latest answer.
-        announced_pages: How many pages it has, by the first answer.
+        announced: The number of its records, by the latest response.
+        announced_pages: The number of its pages, by the first response.
         last: The last page that was read.
-        edges: The keys on its first page and on its last, or none on the page after a full one, by page number.
+        edges: The keys on the first and last page, by page number; for a full last page, the next one without keys.
     """
 
     listing: Listing
@@ -285,7 +285,7 @@ class _ListingRead:
 
 
 def _digest(record: Record) -> int:
-    """Return a number that tells one state of a record from another within this process.
+    """Return a digest of the state of a record, valid within this process.
 
     Raises:
         ValueError: If the record is nested too deeply.

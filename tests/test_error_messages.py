@@ -171,7 +171,7 @@ TRANSIENT = [
     (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
     (RemoteDisconnected("Remote end closed connection without response"), "without response"),
     (IncompleteRead(b"x" * 407, 1000), "IncompleteRead(407 bytes read, 1000 more expected)"),
-    (TimeoutError("the whole answer took too long"), "took too long"),
+    (TimeoutError("the response took too long"), "took too long"),
     (TimeoutError(), "timed out"),
     (zlib.error("Error -3 while decompressing data"), "while decompressing data"),
     (ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), "EOF occurred"),
@@ -201,7 +201,7 @@ def test_transient_errors_have_no_advice(cause: Exception, words: str) -> None:
         ),
         (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), "wrong version number", "api_url"),
         (OSError(f"Tunnel connection failed: 407 {PROXY}"), "Tunnel connection failed: 407", "user and password"),
-        (BodyTooLargeError("the answer is larger than 128 MB"), "128 MB", "page_size"),
+        (BodyTooLargeError("the response is larger than 128 MB"), "128 MB", "page_size"),
     ],
 )
 def test_connection_advice(cause: Exception, words: str, advice: str) -> None:

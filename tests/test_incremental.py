@@ -120,8 +120,8 @@ def state_of(age: timedelta, fingerprint: str | None = None) -> dict[str, Any]:
         (timedelta(0), 0, "full_resend_hours is 0"),
         (timedelta(hours=5), 0, "full_resend_hours is 0"),
         (timedelta(hours=1), 0.5, "1 hours since the last full resend"),
-        (timedelta(seconds=-1), 24, "the last full resend lies in the future"),
-        (timedelta(seconds=-1), 0, "the last full resend lies in the future"),
+        (timedelta(seconds=-1), 24, "the last full resend is in the future"),
+        (timedelta(seconds=-1), 0, "the last full resend is in the future"),
     ],
 )
 def test_full_resend_hours(age: timedelta, hours: float, reason: str) -> None:
@@ -138,7 +138,7 @@ def test_state_written_by_hand() -> None:
 @pytest.mark.parametrize("value", ["yesterday", None, 5])
 def test_invalid_last_full_send(value: Any) -> None:
     reason = resend_reason({LAST_FULL_SEND: value}, NOW, 24, "a:1")
-    assert reason == "the state does not tell when all records were last sent"
+    assert reason == "last_full_send in the state is not a valid time"
 
 
 def test_last_full_send_with_utc_offset() -> None:

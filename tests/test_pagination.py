@@ -51,38 +51,38 @@ def test_large_counts(total: Any) -> None:
 @pytest.mark.parametrize(
     "value,message",
     [
-        ([], "the answer is not a JSON object but an array"),
-        ("text", "the answer is not a JSON object but a str"),
-        (None, "the answer is not a JSON object but a NoneType"),
-        ({**answer(), "error": "rate limit"}, "the answer has an error"),
-        ({"pagination": {}}, "the answer has no field 'offers'"),
+        ([], "the response is not a JSON object"),
+        ("text", "the response is not a JSON object"),
+        (None, "the response is not a JSON object"),
+        ({**answer(), "error": "rate limit"}, "the response has an error"),
+        ({"pagination": {}}, "the response has no field 'offers'"),
         ({"offers": None}, "field 'offers' is not an array of objects"),
         ({"offers": {}}, "field 'offers' is not an array of objects"),
         (answer({"id": "a"}, 1), "field 'offers' is not an array of objects"),
-        ({"offers": []}, "the answer has no object 'pagination'"),
-        ({"offers": [], "pagination": []}, "the answer has no object 'pagination'"),
-        (answer(page=None), "field 'pagination.page' is not an integer of 0 or more"),
-        (answer(page=1.0), "field 'pagination.page' is not an integer of 0 or more"),
-        (answer(per_page="2 "), "field 'pagination.per_page' is not an integer of 0 or more"),
-        (answer(per_page="²"), "field 'pagination.per_page' is not an integer of 0 or more"),
-        (answer(total=True), "field 'pagination.total' is not an integer of 0 or more"),
-        (answer(total=-1), "field 'pagination.total' is not an integer of 0 or more"),
-        (answer(total="-1"), "field 'pagination.total' is not an integer of 0 or more"),
-        (answer(total=""), "field 'pagination.total' is not an integer of 0 or more"),
-        (answer(total=9223372036854775808), "field 'pagination.total' is not an integer of 0 or more"),
-        (answer(total="9" * 19), "field 'pagination.total' is not an integer of 0 or more"),
-        (answer(total="9" * 5000), "field 'pagination.total' is not an integer of 0 or more"),
-        (answer(total_pages="two"), "field 'pagination.total_pages' is not an integer of 0 or more"),
+        ({"offers": []}, "the response has no object 'pagination'"),
+        ({"offers": [], "pagination": []}, "the response has no object 'pagination'"),
+        (answer(page=None), "field 'pagination.page' is not a non-negative integer"),
+        (answer(page=1.0), "field 'pagination.page' is not a non-negative integer"),
+        (answer(per_page="2 "), "field 'pagination.per_page' is not a non-negative integer"),
+        (answer(per_page="²"), "field 'pagination.per_page' is not a non-negative integer"),
+        (answer(total=True), "field 'pagination.total' is not a non-negative integer"),
+        (answer(total=-1), "field 'pagination.total' is not a non-negative integer"),
+        (answer(total="-1"), "field 'pagination.total' is not a non-negative integer"),
+        (answer(total=""), "field 'pagination.total' is not a non-negative integer"),
+        (answer(total=9223372036854775808), "field 'pagination.total' is not a non-negative integer"),
+        (answer(total="9" * 19), "field 'pagination.total' is not a non-negative integer"),
+        (answer(total="9" * 5000), "field 'pagination.total' is not a non-negative integer"),
+        (answer(total_pages="two"), "field 'pagination.total_pages' is not a non-negative integer"),
         (answer(page=2), "field 'pagination.page' is 2, but page 1 was requested"),
         (answer(page=0), "field 'pagination.page' is 0, but page 1 was requested"),
         (answer(per_page=0), "field 'pagination.per_page' is 0"),
         (
             answer(per_page=1),
-            "field 'offers' has 2 records on page 1, which by 'pagination' has 1 of 3",
+            "field 'offers' has 2 records on page 1, but 'per_page' is 1, 'total' is 3",
         ),
         (
             answer(per_page=3, total=4),
-            "field 'offers' has 2 records on page 1, which by 'pagination' has 3 of 4",
+            "field 'offers' has 2 records on page 1, but 'per_page' is 3, 'total' is 4",
         ),
     ],
 )
@@ -110,7 +110,7 @@ def test_last_page(count: int) -> None:
     ],
 )
 def test_invalid_json(body: bytes, reason: str) -> None:
-    with pytest.raises(PageError, match=r"^the answer is not JSON ") as error:
+    with pytest.raises(PageError, match=r"^the response is not JSON ") as error:
         parse_page(body, "offers", 1)
     assert reason in str(error.value)
 
@@ -152,7 +152,7 @@ def test_response_without_pagination(count: int) -> None:
 
 
 def test_missing_pagination() -> None:
-    with pytest.raises(PageError, match="the answer has no object 'pagination'"):
+    with pytest.raises(PageError, match="the response has no object 'pagination'"):
         parse_page(b'{"offers": []}', "offers", 1)
 
 

@@ -313,12 +313,12 @@ def test_conversion_to_text(given: Any, sent: str) -> None:
 
 
 def test_nan_in_text_field_is_null() -> None:
-    assert converted(name=float("nan")) == (None, "holds what a target cannot store, sent as null")
+    assert converted(name=float("nan")) == (None, "contains values that a target cannot store, sent as null")
 
 
 @pytest.mark.parametrize("given", ["a\x00b", "a\udfffb"])
 def test_unstorable_characters_are_replaced(given: str) -> None:
-    reason = "holds what a target cannot store, replaced"
+    reason = "contains values that a target cannot store, replaced"
     assert converted(name=given) == (f"a{REPLACED}b", reason)
     assert converted(metadata={given: [{"deep": given}]}) == (
         {f"a{REPLACED}b": [{"deep": f"a{REPLACED}b"}]},
@@ -333,7 +333,10 @@ def test_metadata_is_unchanged() -> None:
 
 @pytest.mark.parametrize("given", [float("nan"), float("-inf"), Decimal("1e309")])
 def test_unstorable_numbers_in_metadata_are_null(given: Any) -> None:
-    assert converted(metadata={"rate": given}) == ({"rate": None}, "holds what a target cannot store, replaced")
+    assert converted(metadata={"rate": given}) == (
+        {"rate": None},
+        "contains values that a target cannot store, replaced",
+    )
 
 
 def test_invalid_metadata_is_null() -> None:
@@ -352,7 +355,7 @@ def test_missing_fields_are_null() -> None:
     [
         (["7", 8], [7, 8], ""),
         ([7, None], [7], "has an item that is null, replaced"),
-        ([1.5, 8], [8], "has an item that is not an integer of 64 bits, replaced"),
+        ([1.5, 8], [8], "has an item that is not a 64-bit integer, replaced"),
         ("7", None, "is not an array, sent as null"),
     ],
 )

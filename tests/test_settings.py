@@ -70,7 +70,7 @@ def test_missing_api_key(config: dict[str, Any]) -> None:
         check(config, SCHEMA)
 
 
-WEB_ADDRESS = "begins with http or https"
+WEB_ADDRESS = "an http or https URL"
 HUGE = 10**400
 
 
@@ -108,11 +108,11 @@ HUGE = 10**400
         ),
         *(("start_date", value, "an ISO 8601 date or time") for value in ["soon", "2025-02-30", "", 20250101]),
         *(
-            ("full_resend_hours", value, "a number of 0 or more")
+            ("full_resend_hours", value, "a non-negative number")
             for value in [-1, "-1", "inf", "nan", "x", "", True, [], HUGE]
         ),
         *(
-            ("request_timeout", value, "a number of more than 0 and up to 3600")
+            ("request_timeout", value, "a number above 0 and up to 3600")
             for value in [0, -1, 3601, "nan", float("inf"), HUGE]
         ),
         ("fail_if_incomplete", "maybe", "a boolean"),
@@ -129,7 +129,7 @@ def test_invalid_setting(name: str, value: Any, words: str) -> None:
 
 
 def test_missing_flattening_max_depth() -> None:
-    assert refused(flattening_enabled=True) == ("Missing setting flattening_max_depth: flattening_enabled needs it.")
+    assert refused(flattening_enabled=True) == ("Missing setting flattening_max_depth: required by flattening_enabled.")
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_invalid_json_file(text: str, tmp_path: Path) -> None:
         parse_file(StringIO(text), "state")
     file = tmp_path / "config.json"
     file.write_text(text)
-    with pytest.raises(SettingsError, match=r"^--config takes the name of a file with a JSON object") as error:
+    with pytest.raises(SettingsError, match=r"^--config expects the path of a JSON file") as error:
         check_config_file(str(file))
     assert str(file) in str(error.value)
     assert "not json" not in str(error.value)
