@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from signal import SIGHUP, SIGINT, SIGTERM, Signals
+from signal import SIG_DFL, SIGHUP, SIGINT, SIGTERM, Signals
 
 import pytest
 
@@ -22,6 +23,14 @@ with WRITING:
     print("line", flush=True)
 sys.stdin.readline()
 """
+
+
+@pytest.fixture(autouse=True)
+def _default_sighup() -> Iterator[None]:
+    """The processes of a test must not inherit that the tests themselves were started with nohup."""
+    before = signal.signal(SIGHUP, SIG_DFL)
+    yield
+    signal.signal(SIGHUP, before)
 
 
 @contextmanager
