@@ -582,23 +582,39 @@ def test_total_that_grows_with_each_response() -> None:
     assert not read.is_verified
 
 
+class Unchanging:
+    """A server whose pages are the same whenever they are requested; each letter is a record."""
+
+    def __init__(self, *pages: str) -> None:
+        self.contents = pages
+
+    def page(self, number: int) -> Page:
+        keys = [*self.contents, ""][number - 1]
+        total = sum(map(len, self.contents))
+        return Page(number, [{"id": key} for key in keys], len(keys), len(self.contents[0]), total, len(self.contents))
+
+    def pages(self, _: Listing, start: int) -> Generator[Page, None, None]:
+        yield from map(self.page, range(start, len(self.contents) + 1))
+
+    def request(self, wanted: Sequence[tuple[Listing, int]]) -> list[Page]:
+        return [self.page(number) for _, number in wanted]
+
+    def discard_prefetched(self) -> None:
+        pass
+
+
 @pytest.mark.parametrize("has_stable_order", [False, True])
-def test_ignored_page_number(has_stable_order: bool) -> None:  # noqa: FBT001
-    class Repeating:
-        """Echoes each page number and returns the first page."""
-
-        def page(self, number: int) -> Page:
-            return Page(number, [{"id": 1}, {"id": 2}], 2, 2, 6, 3)
-
-        def pages(self, _: Listing, start: int) -> Generator[Page, None, None]:
-            yield from map(self.page, range(start, 4))
-
-        def request(self, wanted: Sequence[tuple[Listing, int]]) -> list[Page]:
-            return [self.page(number) for _, number in wanted]
-
-        def discard_prefetched(self) -> None:
-            pass
-
-    read = VerifiedRead([Listing(has_stable_order=has_stable_order)], Repeating(), lambda record: record["id"], 8)
-    assert len([record for news in read for record in news.new]) >= 2
+@pytest.mark.parametrize("pages", [2, 3])
+def test_ignored_page_number(pages: int, has_stable_order: bool) -> None:  # noqa: FBT001
+    source = Unchanging(*["ab"] * pages)
+    read = VerifiedRead([Listing(has_stable_order=has_stable_order)], source, get_key, 8)
+    assert len(new_keys(read)) >= 2
     assert (read.passes, read.is_verified) == (MAX_PASSES, False)
+
+
+@pytest.mark.parametrize("pages", [("abc", "ab"), ("aa", "ab"), ("a", "a")])
+def test_duplicates_in_a_page_and_on_the_first(pages: tuple[str, ...]) -> None:
+    read = VerifiedRead([DEFAULT], Unchanging(*pages), get_key, 8)
+    assert set(new_keys(read)) == set("".join(pages))
+    assert (read.passes, read.is_verified) == (2, True)
+    assert len(read.duplicates) == len("".join(pages)) - read.records
