@@ -281,6 +281,14 @@ def test_removal_after_page_was_read() -> None:
     assert (read.is_verified, read.passes, read.announced) == (True, 2, 5)
 
 
+def test_a_count_that_grows_starts_a_new_pass_at_once() -> None:
+    account = SimulatedAccount().fill(9)
+    account.before_answer = at(3, account.create)
+    read = read_of(account, DEFAULT)
+    assert set(new_keys(read)) == keys(account)
+    assert numbers(account) == [1, 2, 3, 1, 2, 3, 4, 5, 1, 6]
+
+
 @pytest.mark.parametrize("change", ["create", "remove"])
 def test_change_of_last_page_with_capped_count(change: str) -> None:
     account = SimulatedAccount(cap=2).fill(5)
