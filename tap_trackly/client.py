@@ -7,7 +7,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -231,10 +231,12 @@ class TracklyStream(RESTStream[int]):
     @override
     def post_process(self, row: Record, context: Context | None = None) -> Record | None:
         """Return a record that is valid against the schema and that every target can store."""
-        if self._conforms:
-            with suppress(ValueError):
+        try:
+            if self._conforms:
                 self.latest_record = self._converter.complete(row)
                 return self.latest_record
+        except ValueError:  # a time or number is not valid
+            pass
         record, replaced, unknown = self._converter.convert(row)
         self.latest_record = record
         for name, reason in replaced.items():
@@ -396,6 +398,9 @@ class TracklyStream(RESTStream[int]):
 
     def _due(self, records: Sequence[Record], threshold: str | None) -> Iterator[Record]:
         key, wanted = str(self.replication_key), self.wanted_statuses
+        if wanted is None and threshold is None:
+            yield from records
+            return
         for record in records:
             if wanted is not None and record.get("status") not in wanted:
                 self.summary.unwanted += 1

@@ -193,7 +193,9 @@ class TapTrackly(Tap):
         logging.getLogger("singer_sdk").setLevel(logging.ERROR)
         for handler in logging.getLogger().handlers:
             handler.addFilter(LogFilter())
-        gc.freeze()  # keeps the collector from scanning all imported modules again and again
+        # Records are freed without the garbage collector: let it scan imported modules never, and records less often.
+        gc.freeze()
+        gc.set_threshold(50_000)
         try:
             command()
         except Exception as error:
