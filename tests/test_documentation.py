@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,22 @@ def test_streams_in_the_readme() -> None:
         (row,) = re.findall(rf"^\| `{stream.name}` \|.*$", README, re.MULTILINE)
         assert f"`{', '.join(stream.primary_keys)}`" in row
         assert stream.replication_method in row
+
+
+@pytest.mark.source
+@pytest.mark.parametrize(
+    "account,load,words",
+    [
+        ("50k-20ms", "first load", "First load of 50,000 offers"),
+        ("10k-100ms", "hourly load", "Hourly load of 10,000 offers"),
+    ],
+)
+def test_figures_in_the_readme(account: str, load: str, words: str) -> None:
+    results = json.loads((PROJECT / "benchmarks" / "results" / "end_to_end.json").read_text())
+    contenders = results[account][load]["contenders"]
+    names = "tap-trackly, target-postgres", "SDK template, target-postgres", "dlt rest_api"
+    medians = [f"{statistics.median(contenders[name]['wall']):.1f}" for name in names]
+    assert f"{words}: {', '.join(medians)}." in README
 
 
 def test_no_package_registry_is_named() -> None:
