@@ -100,6 +100,11 @@ class TracklyStream(RESTStream[int]):
 
     @property
     @override
+    def http_headers(self) -> dict[str, str]:
+        return {"Accept": "application/json"}
+
+    @property
+    @override
     def timeout(self) -> float:  # type: ignore[override]
         """The timeout for a whole response, in seconds."""
         return float(self.config["request_timeout"])
@@ -110,7 +115,6 @@ class TracklyStream(RESTStream[int]):
         session = requests.Session()
         for scheme in ("http://", "https://"):
             session.mount(scheme, LimitedAdapter(pool_maxsize=int(self.config["concurrency"])))
-        session.headers["Accept"] = "application/json"
         # Look up proxies and certificates of the environment once instead of for each request.
         found = session.merge_environment_settings(self.url_base, {}, None, None, None)
         session.proxies, session.verify, session.trust_env = found["proxies"], found["verify"], False

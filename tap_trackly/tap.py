@@ -193,7 +193,7 @@ class TapTrackly(Tap):
         logging.getLogger("singer_sdk").setLevel(logging.ERROR)
         for handler in logging.getLogger().handlers:
             handler.addFilter(LogFilter())
-        # Records are freed without the garbage collector: let it scan imported modules never, and records less often.
+        # Records are freed without the garbage collector, so run it less often, and never on imported modules.
         gc.freeze()
         gc.set_threshold(50_000)
         try:
@@ -224,10 +224,17 @@ class TapTrackly(Tap):
     @classmethod
     @override
     def invoke(  # type: ignore[override]
-        cls, *, config: Any, state: IO[str] | None = None, catalog: IO[str] | None = None, **about: Any
+        cls,
+        *,
+        about: bool = False,
+        about_format: str | None = None,
+        config: Any = None,
+        state: IO[str] | None = None,
+        catalog: IO[str] | None = None,
     ) -> None:
-        if about["about"]:
-            super().invoke(**about)  # and exit
+        if about:
+            cls.print_about(about_format)
+            return
         cls.print_version(print_fn=cls.logger.info)
         tap = cls(
             config=config.config,
