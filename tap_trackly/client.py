@@ -28,7 +28,7 @@ from singer_sdk.exceptions import FatalAPIError, RetriableAPIError
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.helpers.types import Context, Record, RequestFunc
 from singer_sdk.pagination import PageNumberPaginator
-from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
+from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL, Catalog
 from singer_sdk.streams import RESTStream
 from singer_sdk.streams.rest import PageContext
 from typing_extensions import override
@@ -38,6 +38,7 @@ from tap_trackly import errors, incremental
 from tap_trackly.pagination import Page, PageError, TracklyPaginator, parse_page
 from tap_trackly.prefetch import AHEAD_PER_WORKER, Prefetch, Throttle
 from tap_trackly.records import RecordConverter, key_getter
+from tap_trackly.settings import SettingsError
 from tap_trackly.summary import StreamSummary
 from tap_trackly.transport import LimitedAdapter
 from tap_trackly.verified_read import Listing, RecordError, VerifiedRead
@@ -54,8 +55,9 @@ class RateLimitError(RetriableAPIError):
 class TracklyStream(RESTStream[int]):
     """A stream whose bookmark advances only after a verified read.
 
+    In a response, the records are in the field with the name of the stream.
+
     Attributes:
-        records_key: The field of a response that contains the records.
         listings: The listings that together contain all records of the endpoint.
         max_page_size: The maximum `per_page` of the endpoint.
         paginated: Whether the endpoint takes `page` and `per_page`. If one that does not returns
@@ -64,7 +66,6 @@ class TracklyStream(RESTStream[int]):
         latest_record: The last converted record.
     """
 
-    records_key: ClassVar[str]
     listings: ClassVar[Sequence[Listing]] = (Listing(),)
     max_page_size: ClassVar[int] = 100
     paginated: ClassVar[bool] = True
@@ -87,6 +88,18 @@ class TracklyStream(RESTStream[int]):
         self._unknown: set[str] = set()
         self._logged_failures: set[tuple[str, int]] = set()
         self._counting = threading.Lock()
+
+    @override
+    def apply_catalog(self, catalog: Catalog) -> None:
+        """Apply a catalog.
+
+        Raises:
+            SettingsError: If it names another replication key, whose values may not be times.
+        """
+        key = self.replication_key
+        super().apply_catalog(catalog)
+        if self.replication_key not in {None, key}:
+            raise SettingsError(f"Invalid catalog: the replication key of stream '{self.name}' is {key or 'none'}.")
 
     @property
     @override
@@ -147,7 +160,8 @@ class TracklyStream(RESTStream[int]):
             try:
                 self.get_page(response)
             except PageError as error:
-                raise RetriableAPIError(f"{response.url}: {error}{self._words(response)}.", response) from None
+                words = f"{self._shown(str(error))}{self._words(response)}"
+                raise RetriableAPIError(f"{response.url}: {words}.", response) from None
             return
         message = self.response_error_message(response)
         if status not in _TRANSIENT:
@@ -174,7 +188,7 @@ class TracklyStream(RESTStream[int]):
         if page is None:
             query = parse_qs(urlsplit(str(response.url)).query)
             number = int(query.get("page", ["1"])[0])
-            page = parse_page(response.content, self.records_key, number, paginated=self.paginated)
+            page = parse_page(response.content, self.name, number, paginated=self.paginated)
             self._pages[response] = page
         return page
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import MAX_PREC, Clamped, Context, Decimal, Overflow, Subnormal
 from typing import Annotated, Any
 
 import msgspec
@@ -15,10 +15,14 @@ from typing_extensions import override
 
 Record = dict[str, Any]
 
-# The maximum is larger than any count of records, and small enough to calculate with.
-_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+MAX_EXPONENT = 307  # the largest exponent of numbers that no target reads as Infinity
 
-_decode = msgspec.json.Decoder(float_hook=Decimal).decode
+# The maximum is larger than any count of records, and small enough to calculate with.
+_Count = Annotated[int, msgspec.Meta(le=2**63 - 1)]
+
+# Keeps every digit, and raises ArithmeticError for numbers that a target would read as 0 or Infinity.
+_decimals = Context(prec=MAX_PREC, Emin=-MAX_EXPONENT, Emax=MAX_EXPONENT, traps=[Clamped, Overflow, Subnormal])
+_decode = msgspec.json.Decoder(dict[str, Any], float_hook=_decimals.create_decimal).decode
 
 
 class PageError(ValueError):
@@ -36,15 +40,15 @@ class Page:
         per_page: The number of records on a full page.
         total: The number of records in the listing, according to the API.
         total_pages: The number of pages of the listing, according to the API.
-        is_clean: Whether it cannot contain NUL characters or lone surrogates.
+        is_clean: Whether every target can store its characters and its decimal numbers.
     """
 
     number: int
-    records: list[Record]
+    records: list[Any]  # not list[Record], for which msgspec would copy each record
     count: int
-    per_page: int
-    total: int
-    total_pages: int
+    per_page: Annotated[_Count, msgspec.Meta(ge=1)]
+    total: Annotated[_Count, msgspec.Meta(ge=0)]
+    total_pages: Annotated[_Count, msgspec.Meta(ge=0)]
     is_clean: bool = False
 
     @property
@@ -98,57 +102,40 @@ def parse_page(body: bytes, records_key: str, number: int, *, paginated: bool = 
     Raises:
         PageError: If the response is not the requested page; the message names the field.
     """
-    answer, is_strict = _parse_json(body)
-    if not isinstance(answer, dict):
-        raise PageError("the response is not a JSON object")
+    try:
+        answer, is_clean = _parse_json(body)
+        return _read_page(answer, records_key, number, paginated=paginated, is_clean=is_clean)
+    except (ArithmeticError, RecursionError, ValueError) as error:
+        reason = str(error).replace(" - at `$.", " in field `pagination.")
+        raise PageError(f"the response is not the expected JSON object: {reason}") from None
+
+
+def _parse_json(body: bytes) -> tuple[Any, bool]:
+    """Return the JSON object, and whether every target can store its characters and its decimal numbers."""
+    try:
+        return _decode(body), b"\\u0000" not in body
+    except (ArithmeticError, ValueError):  # such as NaN or a lone surrogate, which records.py replaces
+        return msgspec.convert(json.loads(body, parse_float=Decimal), dict[str, Any]), False
+
+
+def _read_page(answer: Any, records_key: str, number: int, *, paginated: bool, is_clean: bool) -> Page:
     if answer.get("error"):
-        raise PageError("the response has an error")
-    if records_key not in answer:
-        raise PageError(f"the response has no field '{records_key}'")
-    records = answer[records_key]
+        raise ValueError("it has an error")
+    records = answer.get(records_key)
     if not isinstance(records, list) or not set(map(type, records)) <= {dict}:
-        raise PageError(f"field '{records_key}' is not an array of objects")
+        raise ValueError(f"it has no array of objects '{records_key}'")
     count = len(records)
     pagination = answer.get("pagination")
     if pagination is None and not paginated:
         pagination = {"page": 1, "per_page": count + 1, "total": count, "total_pages": 1}
     if not isinstance(pagination, dict):
-        raise PageError("the response has no object 'pagination'")
-    echo, per_page, total, pages = (_count(pagination, name) for name in ("page", "per_page", "total", "total_pages"))
-    page = Page(echo, records, count, per_page, total, pages, is_strict and b"\\u0000" not in body)
-    _check(page, records_key, number)
+        raise ValueError("it has no object 'pagination'")  # noqa: TRY004
+    echo = pagination.get("page")
+    if str(echo) != str(number):
+        raise ValueError(f"field 'pagination.page' is {echo!r:.20}, but page {number} was requested")
+    fields = {**pagination, "number": number, "records": records, "count": count, "is_clean": is_clean}
+    page = msgspec.convert(fields, Page, strict=False)  # a count may be a string
+    if count > page.per_page or (number < page.last_number and not page.is_full):
+        found = f"{count} records on page {number}, but 'per_page' is {page.per_page}, 'total' is {page.total}"
+        raise ValueError(f"field '{records_key}' has {found}")
     return page
-
-
-def _check(page: Page, records_key: str, number: int) -> None:
-    if page.number != number:
-        raise PageError(f"field 'pagination.page' is {page.number}, but page {number} was requested")
-    if page.per_page < 1:
-        raise PageError("field 'pagination.per_page' is 0")
-    if page.count > page.per_page or (page.number < page.last_number and not page.is_full):
-        found = f"has {page.count} records on page {number}, but 'per_page' is {page.per_page}, 'total' is {page.total}"
-        raise PageError(f"field '{records_key}' {found}")
-
-
-def _parse_json(body: bytes) -> tuple[Any, bool]:
-    """Return the parsed JSON, and whether it cannot contain NaN, Infinity or lone surrogates.
-
-    Raises:
-        PageError: If the body is not JSON.
-    """
-    try:
-        try:
-            return _decode(body), True
-        except ValueError:  # msgspec rejects NaN, Infinity and lone surrogates, which records.py replaces
-            return json.loads(body, parse_float=Decimal), False
-    except (ArithmeticError, RecursionError) as error:
-        raise PageError(f"the response is not JSON ({type(error).__name__})") from None
-    except ValueError as error:
-        raise PageError(f"the response is not JSON ({error})") from None
-
-
-def _count(pagination: Mapping[str, Any], name: str) -> int:
-    try:
-        return msgspec.convert(pagination.get(name), _Count, strict=False)  # a count may be a string
-    except msgspec.ValidationError:
-        raise PageError(f"field 'pagination.{name}' is not a non-negative integer") from None

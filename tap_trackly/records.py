@@ -10,16 +10,14 @@ from math import isfinite
 from typing import Annotated, Any
 
 import msgspec
-from typing_extensions import TypedDict
 
-from tap_trackly.pagination import Page
+from tap_trackly.pagination import MAX_EXPONENT, Page
 
 Convert = Callable[[Any], Any]
 
 # PostgreSQL cannot store NUL, and lone surrogates cannot be encoded as UTF-8.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _MAX_INTEGER = 2**63 - 1
-_MAX_EXPONENT = 307  # the largest exponent of numbers that no target reads as Infinity
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -48,17 +46,18 @@ class RecordConverter:
         self._nulls: dict[str, Any] = dict.fromkeys(properties)
         self._converters = [(name, convert) for name, (convert, _) in kinds.items()]
         self._special = [(name, convert) for name, (convert, plain) in kinds.items() if plain is Any]
-        plain_types = {name: plain for name, (_, plain) in kinds.items()}
-        self._page_type: Any = list[TypedDict("PlainRecord", plain_types, total=False)]  # type: ignore[misc, operator]
+        # Field names in a catalog need not be valid names in Python.
+        names = {f"field_{place}": name for place, name in enumerate(kinds)}
+        fields = [(field, kinds[name][1], None) for field, name in names.items()]
+        self._plain_page: Any = list[msgspec.defstruct("Plain", fields, rename=names, forbid_unknown_fields=True)]  # type: ignore[misc]
 
     def conforms(self, page: Page) -> bool:
         """Return whether the records of a page are valid without conversion, except times and numbers."""
         try:
-            plain = msgspec.convert(page.records, self._page_type)
+            msgspec.convert(page.records, self._plain_page)
         except msgspec.ValidationError:
             return False
-        # msgspec drops fields that are not in the schema.
-        return page.is_clean and sum(map(len, plain)) == sum(map(len, page.records))
+        return page.is_clean
 
     def complete(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Convert a record of a page that conforms.
@@ -101,15 +100,10 @@ def key_getter(names: Sequence[str], properties: Mapping[str, Mapping[str, Any]]
     def get_key(record: Mapping[str, Any]) -> tuple[Any, ...]:
         key = []
         for name, convert in converters:
-            value = record.get(name)
+            value, reason = _attempt(convert, record.get(name))
             if value is None or value == "":
-                raise ValueError(f"field '{name}' is missing or empty")
-            try:
-                key.append(convert(value))
-            except UnfitValueError as unfit:
-                if unfit.replacement is None:
-                    raise ValueError(f"field '{name}' {unfit}") from None
-                key.append(unfit.replacement)
+                raise ValueError(f"field '{name}' {reason or 'is missing or empty'}")
+            key.append(value)
         return tuple(key)
 
     return get_key
@@ -150,13 +144,13 @@ def number(value: Any) -> int | Decimal:
     if type(value) is int and abs(value) <= _MAX_INTEGER:
         return value
     try:
-        result: Decimal = value if type(value) is Decimal else Decimal(str(value))
+        # Decimal would ignore underscores, as in 1_000.
+        exact = value if type(value) is Decimal else Decimal(str(value).replace("_", "?"))
     except (ArithmeticError, ValueError):
         raise UnfitValueError("is not a number") from None
-    # Decimal also accepts underscores, as in 1_000.
-    if not result.is_finite() or abs(result.adjusted()) > _MAX_EXPONENT or (type(value) is str and "_" in value):
+    if not exact.is_finite() or abs(exact.adjusted()) > MAX_EXPONENT:
         raise UnfitValueError("is not a number that a target can store")
-    return value if type(value) is int else result
+    return exact
 
 
 def _integer(value: Any) -> int:
@@ -207,18 +201,13 @@ def _replace(value: Any) -> Any:
     if isinstance(value, list):
         return [*map(_replace, value)]
     if isinstance(value, dict):
-        return dict(zip(map(_replace, value), map(_replace, value.values()), strict=True))
+        return {_replace(name): _replace(each) for name, each in value.items()}
     return None if isinstance(value, float | Decimal) and not isfinite(value) else value
 
 
-# Values in objects. Deeper nesting, NaN, and numbers that targets read as Infinity are converted one by one.
-_SCALAR: Any = None | bool | int | str | Annotated[float, msgspec.Meta(ge=-1e308, le=1e308)]
-_NESTED = _SCALAR
-for _ in range(4):
-    _NESTED = _SCALAR | list[_NESTED] | dict[str, _NESTED]  # type: ignore[valid-type]
-# By JSON schema type: the conversion, and the type of values that do not need it; Any if all do.
+# By JSON schema type: the conversion, and the type of values on a clean page that do not need it; Any if all do.
 _KINDS: dict[str, tuple[Convert, Any]] = {
-    "object": (_object, dict[str, _NESTED]),  # type: ignore[valid-type]
+    "object": (_object, dict),
     "boolean": (_boolean, bool),
     "integer": (_integer, Annotated[int, msgspec.Meta(ge=-_MAX_INTEGER - 1, le=_MAX_INTEGER)]),
     "number": (number, Any),
@@ -227,7 +216,7 @@ _KINDS: dict[str, tuple[Convert, Any]] = {
 
 
 def _kind(schema: Mapping[str, Any]) -> tuple[Convert, Any]:
-    """Return the conversion of non-null values to a JSON schema, and the type of values that do not need it."""
+    """Return the conversion of non-null values to a JSON schema, and the type of values as in `_KINDS`."""
     types = schema.get("type", ())
     if schema.get("format") == "date-time":
         return utc_text, Any
@@ -239,22 +228,24 @@ def _kind(schema: Mapping[str, Any]) -> tuple[Convert, Any]:
 
 def _array_of(item_schema: Mapping[str, Any]) -> tuple[Convert, Any]:
     convert, plain = _kind(item_schema)
-    is_nullable = "null" in item_schema.get("type", ("null",))
+    null_reason = "" if "null" in item_schema.get("type", ["null"]) else "is null"
 
     def array(value: Any) -> list[Any]:
         if not isinstance(value, list):
             raise UnfitValueError("is not an array")
-        items, reason = [], ""
-        for item in value:
-            try:
-                items.append(None if item is None else convert(item))
-            except UnfitValueError as unfit:
-                items.append(unfit.replacement)
-                reason = f"has an item that {unfit}"
-        if not is_nullable:
-            items = [item for item in items if item is not None]
-        if reason or len(items) < len(value):
-            raise UnfitValueError(reason or "has an item that is null", items)
+        attempts = [_attempt(convert, item, null_reason) for item in value]
+        items = [item for item, _ in attempts if item is not None or not null_reason]
+        reasons = [reason for _, reason in attempts if reason]
+        if reasons:
+            raise UnfitValueError(f"has an item that {reasons[0]}", items)
         return items
 
     return array, Any if plain is Any else list[plain]  # type: ignore[valid-type]
+
+
+def _attempt(convert: Convert, value: Any, null_reason: str = "") -> tuple[Any, str]:
+    """Return a converted value and "", or the replacement of an unfit value and the reason."""
+    try:
+        return (None, null_reason) if value is None else (convert(value), "")
+    except UnfitValueError as unfit:
+        return unfit.replacement, str(unfit)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any
 
-import msgspec
 from singer_sdk.exceptions import SingerSDKError
+from singer_sdk.singerlib import Catalog
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR, extend_validator_with_defaults
 from urllib3.util import Url, parse_url
 
@@ -36,37 +36,21 @@ _EXPECTED = {
 Schema = Mapping[str, Any]
 
 
-class _Properties(msgspec.Struct):
-    properties: dict[str, Any]
-
-
-class _Metadata(msgspec.Struct):
-    breadcrumb: list[str]
-    metadata: dict[str, Any]
-
-
-class _Entry(msgspec.Struct):
-    tap_stream_id: str
-    schema: _Properties
-    metadata: list[_Metadata]
-    replication_key: Any = None
-
-
-class _Catalog(msgspec.Struct):
-    streams: list[_Entry]
-
-
 class SettingsError(SingerSDKError):
     """A setting, the state or the catalog is missing or invalid; the message names it."""
 
 
 def read_environment(schema: Schema, environment: Mapping[str, str | None]) -> dict[str, Any]:
-    """Return the settings from environment variables such as `TAP_TRACKLY_API_KEY`.
+    """Return the settings from environment variables such as `TAP_TRACKLY_API_KEY`, known or not.
 
     Text that cannot be parsed as the type of its setting is returned unchanged.
     """
-    texts = {name: environment.get(f"{ENVIRONMENT_PREFIX}{name.upper()}") for name in schema["properties"]}
-    return {name: _parse(text, schema["properties"][name]["type"]) for name, text in texts.items() if text is not None}
+    settings = {}
+    for variable, text in environment.items():
+        if variable.startswith(ENVIRONMENT_PREFIX) and text is not None:
+            name = variable[len(ENVIRONMENT_PREFIX) :].lower()
+            settings[name] = _parse(text, schema["properties"].get(name, {}).get("type", "string"))
+    return settings
 
 
 def check(config: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
@@ -101,43 +85,34 @@ def check_config_file(name: str) -> None:
     Raises:
         SettingsError: If it does not. The message shows neither the content nor a config passed instead of a path.
     """
-    shown = name if re.fullmatch("[^{}=\"'\n]*", name) and "trk_" not in name else "this value"
     try:
-        if isinstance(json.loads(Path(name).read_bytes()), dict):
-            return
-        reason = "is not a JSON object"
-    except (OSError, RecursionError, ValueError) as error:
-        reason = f"cannot be read: {getattr(error, 'strerror', None) or 'it is not JSON'}"
-    raise SettingsError(f"--config expects the path of a JSON file, or ENV; {shown} {reason}.")
+        with Path(name).open(encoding="utf-8") as file:
+            parse_file(file, "config")
+    except (OSError, ValueError, SettingsError) as error:
+        shown = name if re.fullmatch("[^{}=\"'\n]*", name) and "trk_" not in name else "this value"
+        reason = getattr(error, "strerror", None) or "is not a JSON object"
+        raise SettingsError(f"--config expects the path of a JSON file, or ENV; {shown}: {reason}.") from None
 
 
-def parse_file(file: IO[str] | None, option: str) -> Any:
-    """Return the JSON object in the file passed with an option; None without a file.
+def parse_file(file: IO[str], option: str) -> dict[str, Any]:
+    """Return the JSON object in the file passed with an option.
 
     Raises:
         SettingsError: If the file does not contain a JSON object.
     """
-    if file is None:
-        return None
     with suppress(RecursionError, ValueError):
         if isinstance(content := json.load(file), dict):
             return content
     raise SettingsError(f"Invalid {option} file: --{option} expects a JSON object.")
 
 
-def unknown_settings(names: Collection[str], schema: Schema) -> Iterator[str]:
+def unknown_settings(names: Iterable[str], schema: Schema) -> Iterator[str]:
     """Yield a warning for each unknown setting, with the most similar known one."""
     known = schema["properties"]
     for name in names:
         if name not in known and not name.startswith("_") and name not in _NOT_SETTINGS:
             similar = get_close_matches(name, known, n=1)
             yield f"Unknown setting {name} is ignored." + (f" Did you mean {similar[0]}?" if similar else "")
-
-
-def names_in_environment(environment: Collection[str]) -> list[str]:
-    """Return the names of the settings in environment variables."""
-    size = len(ENVIRONMENT_PREFIX)
-    return [name[size:].lower() for name in environment if name.startswith(ENVIRONMENT_PREFIX)]
 
 
 def check_state(state: Any, streams: Collection[str]) -> None:
@@ -160,30 +135,25 @@ def check_state(state: Any, streams: Collection[str]) -> None:
         )
 
 
-def check_catalog(catalog: Any, replication_keys: Mapping[str, str | None]) -> None:
-    """Check that a catalog was discovered by this tap.
-
-    Args:
-        catalog: The parsed file.
-        replication_keys: The replication key of each stream, None for a stream without one.
+def parse_catalog(content: Mapping[str, Any]) -> Catalog:
+    """Return the catalog in a parsed file.
 
     Raises:
-        SettingsError: If it was not; the message shows a valid catalog or the expected replication key.
+        SettingsError: If it is not what `--discover` prints.
     """
     try:
-        entries = msgspec.convert(catalog, _Catalog).streams
-    except msgspec.ValidationError:
+        catalog = Catalog.from_dict({"streams": content["streams"]})
+        is_valid = all(
+            entry.tap_stream_id and entry.metadata and entry.schema.properties is not None for entry in catalog.streams
+        )
+    except (AttributeError, KeyError, TypeError):
+        is_valid = False
+    if not is_valid:
         raise SettingsError(
             'Invalid catalog file: --catalog expects what --discover prints: {"streams": [...]}, '
             "each entry with tap_stream_id, schema and metadata."
-        ) from None
-    for entry in entries:
-        name = entry.tap_stream_id
-        roots = [each.metadata for each in entry.metadata if not each.breadcrumb]
-        for key in (entry.replication_key, *(root.get("replication-key") for root in roots)):
-            if name in replication_keys and key and key != replication_keys[name]:
-                expected = replication_keys[name] or "none"
-                raise SettingsError(f"Invalid catalog file: the replication key of stream '{name}' is {expected}.")
+        )
+    return catalog
 
 
 def _parse(text: str, types: Collection[str]) -> Any:
@@ -192,7 +162,7 @@ def _parse(text: str, types: Collection[str]) -> Any:
     if "boolean" in types:
         return _BOOLEANS.get(text.strip().lower(), text)
     try:
-        return int(text) if "integer" in types else json.loads(text)
+        return json.loads(text)
     except (RecursionError, ValueError):
         return [*map(str.strip, text.split(","))] if "array" in types else text
 

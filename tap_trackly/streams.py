@@ -25,7 +25,6 @@ class OffersStream(TracklyStream):
 
     name = "offers"
     path = "/offers"
-    records_key = "offers"
     primary_keys = ("id",)
     replication_key = "updated_at"
     listings = (Listing(), Listing("archived"))
@@ -61,7 +60,6 @@ class ListsStream(TracklyStream):
 
     name = "lists"
     path = "/lists"
-    records_key = "lists"
     primary_keys = ("id",)
     listings = (Listing(), Listing("deleted"))
     paginated = False
@@ -85,7 +83,6 @@ class AudiencesStream(TracklyStream):
 
     name = "audiences"
     path = "/audiences"
-    records_key = "audiences"
     primary_keys = ("id",)
     listings = (Listing("active"), Listing("archived"))
     schema = th.PropertiesList(
@@ -109,7 +106,6 @@ class CreativesStream(TracklyStream):
 
     name = "creatives"
     path = "/creatives"
-    records_key = "creatives"
     primary_keys = ("id",)
     listings = (Listing("active"), Listing("paused"), Listing("archived"))
     schema = th.PropertiesList(
@@ -135,7 +131,6 @@ class SchedulesStream(TracklyStream):
 
     name = "schedules"
     path = "/schedules"
-    records_key = "schedules"
     primary_keys = ("id",)
     replication_key = "updated_at"
     listings = (Listing(), Listing("archive"))
@@ -174,7 +169,6 @@ class ContactsStream(TracklyStream):
 
     name = "contacts"
     path = "/contacts"
-    records_key = "contacts"
     primary_keys = ("list_id", "phone_number")
     listings = (Listing(has_stable_order=True),)
     max_page_size = 1000

@@ -36,7 +36,6 @@ STREAMS: Sequence[type[TracklyStream]] = (
     streams.SchedulesStream,
     streams.ContactsStream,
 )
-_REPLICATION_KEYS = {vars(stream)["name"]: vars(stream).get("replication_key") for stream in STREAMS}
 API_URL = "https://app.tracklysms.com/api/v2"
 USER_AGENT = f"tap-trackly/{version('tap-trackly')}"
 # Valid characters of an HTTP header. A line break would start another header.
@@ -103,38 +102,31 @@ class TapTrackly(Tap):
         self,
         *,
         config: Mapping[str, Any] | None = None,
-        catalog: Any = None,
         parse_env_config: bool = False,
         validate_config: bool = True,
         **kwargs: Any,
     ) -> None:
-        """Validate settings and catalog before the SDK does: its errors would show their values.
+        """Validate the settings before the SDK does: its errors would show their values.
 
         Raises:
-            SettingsError: If a setting or the catalog is missing or invalid.
+            SettingsError: If a setting is missing or invalid.
         """
         if validate_config and not config and not parse_env_config:
             raise settings.SettingsError("Missing settings: pass --config FILE, or --config=ENV for the environment.")
         schema = self.config_jsonschema
         self.append_builtin_config(schema)
         config = dict(config or {})
-        names = [*config]
         if parse_env_config:
             environment = {**dotenv.dotenv_values(dotenv.find_dotenv(usecwd=True)), **os.environ}
             config |= settings.read_environment(schema, environment)
-            names += settings.names_in_environment(environment)
-        for warning in settings.unknown_settings(names, schema):
+        for warning in settings.unknown_settings(config, schema):
             self.logger.warning("%s", warning)
         if validate_config:
             config = settings.check(config, schema)
             LogFilter.secret = config["api_key"]
             if is_sent_in_clear(config["api_url"]):
                 self.logger.warning("The API key is sent unencrypted: the setting api_url is http, not https.")
-        if isinstance(catalog, dict):
-            settings.check_catalog(catalog, _REPLICATION_KEYS)
-            if not {entry["tap_stream_id"] for entry in catalog["streams"]} & set(_REPLICATION_KEYS):
-                self.logger.warning("The catalog has no stream of this tap: nothing will be read.")
-        super().__init__(config=config, catalog=catalog, validate_config=validate_config, **kwargs)
+        super().__init__(config=config, validate_config=validate_config, **kwargs)
 
     @override
     def discover_streams(self) -> Sequence[TracklyStream]:
@@ -142,7 +134,7 @@ class TapTrackly(Tap):
 
     @override
     def load_state(self, state: dict[str, Any]) -> None:
-        settings.check_state(state, _REPLICATION_KEYS)
+        settings.check_state(state, self.streams)
         super().load_state(state)
 
     @property
@@ -157,6 +149,8 @@ class TapTrackly(Tap):
             MapExpressionError: If an expression of stream_maps fails.
         """
         began = time.monotonic()
+        if not self.selected_streams:
+            self.logger.warning("No stream is selected: nothing will be read.")
         try:
             self.sync_all()
         except Exception:
@@ -238,8 +232,8 @@ class TapTrackly(Tap):
         cls.print_version(print_fn=cls.logger.info)
         tap = cls(
             config=config.config,
-            state=settings.parse_file(state, "state"),
-            catalog=settings.parse_file(catalog, "catalog"),
+            state=None if state is None else settings.parse_file(state, "state"),
+            catalog=None if catalog is None else settings.parse_catalog(settings.parse_file(catalog, "catalog")),
             parse_env_config=config.parse_env,
         )
         sys.exit(tap.run())

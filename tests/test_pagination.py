@@ -51,31 +51,38 @@ def test_large_counts(total: Any) -> None:
 @pytest.mark.parametrize(
     "value,message",
     [
-        ([], "the response is not a JSON object"),
-        ("text", "the response is not a JSON object"),
-        (None, "the response is not a JSON object"),
-        ({**answer(), "error": "rate limit"}, "the response has an error"),
-        ({"pagination": {}}, "the response has no field 'offers'"),
-        ({"offers": None}, "field 'offers' is not an array of objects"),
-        ({"offers": {}}, "field 'offers' is not an array of objects"),
-        (answer({"id": "a"}, 1), "field 'offers' is not an array of objects"),
-        ({"offers": []}, "the response has no object 'pagination'"),
-        ({"offers": [], "pagination": []}, "the response has no object 'pagination'"),
-        (answer(page=None), "field 'pagination.page' is not a non-negative integer"),
-        (answer(page=1.0), "field 'pagination.page' is not a non-negative integer"),
-        (answer(per_page="2 "), "field 'pagination.per_page' is not a non-negative integer"),
-        (answer(per_page="²"), "field 'pagination.per_page' is not a non-negative integer"),
-        (answer(total=True), "field 'pagination.total' is not a non-negative integer"),
-        (answer(total=-1), "field 'pagination.total' is not a non-negative integer"),
-        (answer(total="-1"), "field 'pagination.total' is not a non-negative integer"),
-        (answer(total=""), "field 'pagination.total' is not a non-negative integer"),
-        (answer(total=9223372036854775808), "field 'pagination.total' is not a non-negative integer"),
-        (answer(total="9" * 19), "field 'pagination.total' is not a non-negative integer"),
-        (answer(total="9" * 5000), "field 'pagination.total' is not a non-negative integer"),
-        (answer(total_pages="two"), "field 'pagination.total_pages' is not a non-negative integer"),
+        ([], "Expected `object`, got `array`"),
+        ("text", "Expected `object`, got `str`"),
+        (None, "Expected `object`, got `null`"),
+        ({**answer(), "error": "rate limit"}, "it has an error"),
+        ({"pagination": {}}, "it has no array of objects 'offers'"),
+        ({"offers": None}, "it has no array of objects 'offers'"),
+        ({"offers": {}}, "it has no array of objects 'offers'"),
+        (answer({"id": "a"}, 1), "it has no array of objects 'offers'"),
+        ({"offers": []}, "it has no object 'pagination'"),
+        ({"offers": [], "pagination": []}, "it has no object 'pagination'"),
+        (answer(page=None), "field 'pagination.page' is None, but page 1 was requested"),
+        (answer(page=1.0), "field 'pagination.page' is Decimal('1.0'), but page 1 was requested"),
+        (answer(page=True), "field 'pagination.page' is True, but page 1 was requested"),
+        (answer(page="\n" * 99), r"field 'pagination.page' is '\n\n\n\n\n\n\n\n\n\, but page 1 was requested"),
+        (answer(per_page="2 "), "Expected `int`, got `str` in field `pagination.per_page`"),
+        (answer(per_page="²"), "Expected `int`, got `str` in field `pagination.per_page`"),
+        (answer(total=2.0), "Expected `int`, got `decimal` in field `pagination.total`"),
+        (answer(total=True), "Expected `int`, got `bool` in field `pagination.total`"),
+        (answer(total=-1), "Expected `int` >= 0 in field `pagination.total`"),
+        (answer(total="-1"), "Expected `int` >= 0 in field `pagination.total`"),
+        (answer(total=""), "Expected `int`, got `str` in field `pagination.total`"),
+        (answer(total=2**63), f"Expected `int` <= {2**63 - 1} in field `pagination.total`"),
+        (answer(total="9" * 19), f"Expected `int` <= {2**63 - 1} in field `pagination.total`"),
+        (answer(total="9" * 5000), "Integer value out of range in field `pagination.total`"),
+        (answer(per_page=2**63), f"Expected `int` <= {2**63 - 1} in field `pagination.per_page`"),
+        (answer(total_pages=2**63), f"Expected `int` <= {2**63 - 1} in field `pagination.total_pages`"),
+        (answer(total_pages=-1), "Expected `int` >= 0 in field `pagination.total_pages`"),
+        (answer(total_pages="two"), "Expected `int`, got `str` in field `pagination.total_pages`"),
+        ({"offers": [], "pagination": {"page": 1}}, "Object missing required field `per_page`"),
         (answer(page=2), "field 'pagination.page' is 2, but page 1 was requested"),
         (answer(page=0), "field 'pagination.page' is 0, but page 1 was requested"),
-        (answer(per_page=0), "field 'pagination.per_page' is 0"),
+        (answer(per_page=0), "Expected `int` >= 1 in field `pagination.per_page`"),
         (
             answer(per_page=1),
             "field 'offers' has 2 records on page 1, but 'per_page' is 1, 'total' is 3",
@@ -89,7 +96,7 @@ def test_large_counts(total: Any) -> None:
 def test_invalid_page(value: Any, message: str) -> None:
     with pytest.raises(PageError) as error:
         parse(value)
-    assert str(error.value) == message
+    assert str(error.value) == f"the response is not the expected JSON object: {message}"
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
@@ -105,19 +112,20 @@ def test_last_page(count: int) -> None:
         (b"", "Expecting value: line 1 column 1 (char 0)"),
         (b"<html>", "Expecting value: line 1 column 1 (char 0)"),
         (b'{"offers": [', "Expecting value: line 1 column 13 (char 12)"),
-        (b"[" * 100_000, "RecursionError"),
+        (b"[" * 100_000, "maximum recursion depth exceeded"),
         (b'{"offers": 1e99999999999999999999}', "InvalidOperation"),
     ],
 )
 def test_invalid_json(body: bytes, reason: str) -> None:
-    with pytest.raises(PageError, match=r"^the response is not JSON ") as error:
+    with pytest.raises(PageError, match=r"^the response is not the expected JSON object: ") as error:
         parse_page(body, "offers", 1)
     assert reason in str(error.value)
 
 
 def test_numbers_keep_every_digit() -> None:
-    page = parse_page(json.dumps(answer()).replace('"a"', "1.10").encode(), "offers", 1)
-    assert str(page.records[0]["id"]) == "1.10"
+    for number in ("1.10", "-0.0", "1E-20", "0." + "1234567890" * 100):
+        page = parse_page(json.dumps(answer()).replace('"a"', number).encode(), "offers", 1)
+        assert str(page.records[0]["id"]) == number
 
 
 @pytest.mark.parametrize(
@@ -130,6 +138,12 @@ def test_numbers_keep_every_digit() -> None:
         ("NaN", "nan", False),
         ("-Infinity", "-inf", False),
         ("1.10", Decimal("1.10"), True),
+        ("9.99e307", Decimal("9.99e307"), True),
+        ("1e308", Decimal("1e308"), False),
+        ("1" * 309 + ".5", Decimal("1" * 309 + ".5"), False),
+        ("-1e-307", Decimal("-1e-307"), True),
+        ("1e-308", Decimal("1e-308"), False),
+        ("0E+500", Decimal("0E+500"), False),
     ],
 )
 def test_is_clean(text: str, value: Any, is_clean: Any) -> None:
@@ -152,7 +166,7 @@ def test_response_without_pagination(count: int) -> None:
 
 
 def test_missing_pagination() -> None:
-    with pytest.raises(PageError, match="the response has no object 'pagination'"):
+    with pytest.raises(PageError, match="it has no object 'pagination'"):
         parse_page(b'{"offers": []}', "offers", 1)
 
 

@@ -184,6 +184,7 @@ def test_conforming_page_needs_no_conversion(name: str, data: st.DataObject) -> 
         {},
         {"id": '"1"', "name": "null", "payout": "2.50", "updated_at": '"2025-01-01T00:00:00Z"', "filter_bots": "true"},
         {"metadata": '{"geo": ["US", {"rate": 0.10, "cap": null}], "big": 18446744073709551616}'},
+        {"metadata": '{"a": ' * 99 + "1" + "}" * 99},
         {"payout": '"free"', "updated_at": '"soon"'},
     ],
 )
@@ -202,12 +203,20 @@ def test_conforming_page(fields: dict[str, str]) -> None:
         {"metadata": "[]"},
         {"metadata": '{"rate": NaN}'},
         {"metadata": '{"rates": [1e309]}'},
-        {"metadata": '{"a": ' * 9 + "1" + "}" * 9},
+        {"metadata": '{"rates": [1e-400]}'},
         {"colour": '"red"'},
     ],
 )
 def test_nonconforming_page(fields: dict[str, str]) -> None:
     assert not OFFERS.conforms(_offers(**fields))
+
+
+def test_field_names_that_are_not_valid_in_python() -> None:
+    converter = RecordConverter({"id": {"type": ["string"]}, "e-mail": {"type": ["string", "null"]}, "class": {}})
+    page = _page("records", [{"id": '"1"', "e-mail": '"a@b.c"', "class": "7"}])
+    assert converter.conforms(page)
+    assert converter.complete(page.records[0]) == page.records[0]
+    assert not converter.conforms(_page("records", [{"id": '"1"', "e-mail": "5"}]))
 
 
 def converted(**fields: Any) -> Any:
