@@ -13,15 +13,13 @@ from socket import gaierror
 
 from requests.exceptions import ConnectTimeout, InvalidProxyURL, InvalidSchema
 
-from tap_trackly.transport import BodyTooLargeError
-
 MAX_LINE = 400  # characters of a log line
 MAX_WORDS = 150  # characters of text from the API in a log line
 METRICS_LOGGER = "singer_sdk.metrics"
 _MASK = "***"
 _SECRET_PART = 8  # consecutive characters that are masked as a part of the secret
-# Control characters including C1, and characters that change the direction or the lines of text.
-_INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+# A path or text from a proxy follows, which is not logged.
+_KNOWN_FAILURE = re.compile(r"Tunnel connection failed: \d+|Could not find a suitable TLS CA certificate bundle")
 
 _STATUS_ADVICE = {
     401: "Check the setting api_key; keys are created under Settings > API Keys.",
@@ -49,18 +47,18 @@ class LogFilter(logging.Filter):
 
 def one_line(text: str, limit: int = MAX_WORDS) -> str:
     """Return a text as one line of limited length, invisible characters escaped."""
-    line = _INVISIBLE.sub(lambda match: match[0].encode("unicode_escape").decode(), " ".join(text.split()))
+    words = " ".join(text.split())
+    line = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in words)
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 def mask(text: str, secret: str) -> str:
     """Return a text without the secret and parts of it, in upper or lower case."""
     size = min(_SECRET_PART, len(secret))
-    if not size:
-        return text
     parts = "|".join(re.escape(secret[start : start + size]) for start in range(len(secret) - size + 1))
     # The first character of a part, and the others up to the end of the part or to where the next part begins.
-    return re.sub(f"(?ais)((?={parts}).((?!{parts}).){{0,{size - 1}}})+", _MASK, text)
+    pattern = f"(?ais)((?={parts}).((?!{parts}).){{0,{size - 1}}})+"
+    return re.sub(pattern, _MASK, text) if secret else text
 
 
 def without_phone_numbers(text: str) -> str:
@@ -91,31 +89,26 @@ def status_advice(status: int, words: str, stream: str) -> str:
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """Return the first error of a chain."""
-    while (earlier := error.__cause__ or error.__context__) is not None:
-        error = earlier
-    return error
+    """Return the first error of a chain, or the error of http.client in it, which tells more than its own cause."""
+    earlier = error.__cause__ or error.__context__
+    return error if earlier is None or isinstance(error, HTTPException) else root_cause(earlier)
 
 
 def connection_words(cause: BaseException) -> str:
     """Return why a connection failed, without text from the other side."""
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"certificate verification failed ({cause.verify_message})"
-    if isinstance(cause, BodyTooLargeError | RemoteDisconnected | IncompleteRead | TimeoutError | zlib.error):
+    if isinstance(cause, RemoteDisconnected | IncompleteRead | TimeoutError | zlib.error):
         return str(cause) or "timed out"
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror
-    # Only the beginning of these messages is logged: a path or text from a proxy follows.
-    known = re.match(r"Tunnel connection failed: \d+|Could not find a suitable TLS CA certificate bundle", str(cause))
-    return known[0] if known else type(cause).__name__
+    if known := _KNOWN_FAILURE.match(str(cause)):
+        return known[0]
+    return getattr(cause, "strerror", None) or type(cause).__name__
 
 
 def connection_advice(error: BaseException) -> str:
     """Return advice for an error that the user must fix; "" for a transient error."""
     cause = root_cause(error)
     words = connection_words(cause)
-    if isinstance(cause, BodyTooLargeError):
-        return "Set a smaller page_size."
     if isinstance(cause, ssl.SSLCertVerificationError) or words.endswith("certificate bundle"):
         return "Set the environment variable REQUESTS_CA_BUNDLE to a file with the certificate of the authority."
     if isinstance(error, InvalidSchema | InvalidProxyURL):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
-from itertools import chain, islice
+from itertools import islice
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
@@ -18,8 +18,7 @@ PageT = TypeVar("PageT")
 # processed, but not so many that memory grows with the account.
 AHEAD_PER_WORKER = 2
 # If prefetched pages were discarded, others will be, too: a changing listing is read almost page by page.
-_LESS_AHEAD = 1 / 4
-_MORE_AHEAD_PER_PAGE = 1 / 8
+_MORE_AHEAD_PER_PAGE = 1 / 4
 
 
 class Prefetch(Generic[WantedT, PageT]):
@@ -34,9 +33,8 @@ class Prefetch(Generic[WantedT, PageT]):
 
     def __init__(self, fetch: Callable[[WantedT], PageT], workers: int) -> None:
         self._fetch = fetch
-        self._workers = workers
-        self._ahead = float(workers * AHEAD_PER_WORKER)
-        self._futures: dict[WantedT, Future[PageT]] = {}
+        self._ahead = self._most_ahead = float(workers * AHEAD_PER_WORKER)
+        self._pages: dict[WantedT, Future[PageT]] = {}
         self._failures: list[Exception] = []  # why pages submitted since the last discard are no longer fetched
         self._queue: SimpleQueue[tuple[WantedT, Future[PageT], list[Exception]] | None] = SimpleQueue()
         for _ in range(workers):
@@ -48,10 +46,9 @@ class Prefetch(Generic[WantedT, PageT]):
         Raises:
             Exception: The error of fetching the page. No page is fetched then until `discard` is called.
         """
-        for each in chain([wanted], islice(upcoming, int(self._ahead) - 1)):
-            self._submit(each)
-        self._ahead = min(self._ahead + _MORE_AHEAD_PER_PAGE, self._workers * AHEAD_PER_WORKER)
-        return self._futures.pop(wanted).result()
+        self._submit([wanted, *islice(upcoming, int(self._ahead) - 1)])
+        self._ahead = min(self._ahead + _MORE_AHEAD_PER_PAGE, self._most_ahead)
+        return self._pages.pop(wanted).result()
 
     def peek(self, wanted: Sequence[WantedT]) -> list[PageT]:
         """Return pages, and keep them for `get`.
@@ -59,39 +56,39 @@ class Prefetch(Generic[WantedT, PageT]):
         Raises:
             Exception: The error of fetching one of the pages.
         """
-        for each in wanted:
-            self._submit(each)
-        return [self._futures[each].result() for each in wanted]
+        self._submit(wanted)
+        return [self._pages[each].result() for each in wanted]
 
     def discard(self) -> None:
         """Discard prefetched pages. If there were any, prefetch fewer pages for a while."""
-        if self._futures:
-            self._ahead = max(1.0, self._ahead * _LESS_AHEAD)
-        self._futures.clear()
+        if self._pages:
+            self._ahead = 1.0
+        self._pages.clear()
         self._failures.append(CancelledError())
         self._failures = []
 
     def close(self) -> None:
         """Stop the threads, without waiting for requests in flight."""
         self.discard()
-        for _ in range(self._workers):
-            self._queue.put(None)
+        self._queue.put(None)
 
-    def _submit(self, wanted: WantedT) -> None:
-        if wanted not in self._futures:
-            self._futures[wanted] = Future()
-            self._queue.put((wanted, self._futures[wanted], self._failures))
+    def _submit(self, wanted: Iterable[WantedT]) -> None:
+        for each in wanted:
+            if each not in self._pages:
+                self._pages[each] = Future()
+                self._queue.put((each, self._pages[each], self._failures))
 
     def _work(self) -> None:
-        for wanted, future, failures in iter(self._queue.get, None):
+        for wanted, page, failures in iter(self._queue.get, None):
             if failures:  # other pages are not needed, and a revoked key must not be sent again
-                future.set_exception(failures[0])
+                page.set_exception(failures[0])
                 continue
             try:
-                future.set_result(self._fetch(wanted))
+                page.set_result(self._fetch(wanted))
             except Exception as error:  # noqa: BLE001 - raised again by `get`
                 failures.append(error)
-                future.set_exception(error)
+                page.set_exception(error)
+        self._queue.put(None)  # for the next thread
 
 
 class Throttle:
@@ -107,11 +104,9 @@ class Throttle:
 
     def __init__(self, limit: int) -> None:
         self.failures = 0
-        self._most = limit
-        self._limit = float(limit)
+        self._limit = self._most = float(limit)
         self._running = 0
         self._not_before = 0.0  # on the clock of time.monotonic
-        self._slowed_at = 0.0
         self._changed = threading.Condition()
 
     @contextmanager
@@ -126,17 +121,17 @@ class Throttle:
             while (pause := self._not_before - time.monotonic()) > 0 or self._running >= int(self._limit):
                 self._changed.wait(pause if pause > 0 else None)
             self._running += 1
-        started = time.monotonic()
+            limit, failures = self._limit, self.failures
         try:
             yield
             with self._changed:
                 self.failures = 0
-                self._limit = min(float(self._most), self._limit + 1 / self._limit)
+                self._limit = min(self._most, self._limit + 1 / self._limit)
         except rate_limit:
             with self._changed:
-                if started >= self._slowed_at:
-                    self._slowed_at = time.monotonic()
-                    self._limit = max(1.0, self._limit / 2)
+                # From what they were at the start of the request, so that concurrent requests change them once.
+                self._limit = min(self._limit, max(1.0, limit / 2))
+                if self.failures == failures:
                     self.failures += 1
             raise
         finally:

@@ -35,11 +35,8 @@ class StreamSummary:
     def __init__(self, stream: str) -> None:
         self.stream = stream
         self.started = datetime.now(timezone.utc)
-        self.emitted = 0
-        self.left_out = 0
+        self.emitted = self.left_out = self.unwanted = self.announced = 0
         self.left_out_as = "unchanged"
-        self.unwanted = 0
-        self.announced = 0
         self.is_incomplete = False
         self._logged = time.monotonic()
         self._passes = 0
@@ -61,10 +58,9 @@ class StreamSummary:
             logger.warning(_INCOMPLETE, read.records, read.announced)
         if self.unwanted:
             logger.warning("Skipped %d records whose status is not in offer_statuses.", self.unwanted)
-        done = (self.stream, _count(read.records, "record"), self.emitted, self.left_out, self.left_out_as)
-        pages = _count(read.pages, "page")
+        counts = f"{_count(read.records, 'record')} read, {self.emitted} emitted, {self.left_out} {self.left_out_as}"
         seconds = (datetime.now(timezone.utc) - self.started).total_seconds()
-        logger.info("%s: done, %s read, %d emitted, %d %s, %s, %.1f seconds.", *done, pages, seconds)
+        logger.info("%s: done, %s, %s, %.1f seconds.", self.stream, counts, _count(read.pages, "page"), seconds)
 
 
 def log_run(summaries: Sequence[StreamSummary], seconds: float, logger: logging.Logger) -> None:

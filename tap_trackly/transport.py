@@ -9,21 +9,17 @@ from __future__ import annotations
 import io
 import time
 from contextlib import closing
-from functools import cache
 from http.client import HTTPResponse
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from singer_sdk.exceptions import FatalAPIError
 from typing_extensions import override
 
 MAX_BODY = 128 * 2**20  # bytes after decompression
 # Bytes, about a page: fewer reads from the socket mean fewer thread switches.
 _BUFFER = 1 << 17
-
-
-class BodyTooLargeError(requests.exceptions.RequestException):
-    """A response has more than `MAX_BODY` bytes."""
 
 
 class StaleConnectionError(Exception):
@@ -36,7 +32,8 @@ class LimitedAdapter(HTTPAdapter):
     @override
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        pool.ConnectionCls = _limited(type(pool).ConnectionCls)
+        if not issubclass(pool.ConnectionCls, _LimitedConnection):
+            pool.ConnectionCls = type("LimitedConnection", (_LimitedConnection, type(pool).ConnectionCls), {})
         return pool
 
     @override
@@ -44,23 +41,23 @@ class LimitedAdapter(HTTPAdapter):
         """Send a request and read the body of the response.
 
         Raises:
-            BodyTooLargeError: If the body is larger than `MAX_BODY`.
+            FatalAPIError: If the body is larger than `MAX_BODY`.
         """
         try:
             response = super().send(request, *args, **{**kwargs, "stream": True})
         except StaleConnectionError:  # which urllib3 has dropped
             return self.send(request, *args, **kwargs)
         with closing(response.raw) as raw:  # a connection is kept alive if its body was read completely
-            response.raw = io.BytesIO(_read_body(raw))
+            response.raw = io.BytesIO(_read_body(raw, request.url))
         return response
 
 
-def _read_body(raw: Any) -> bytearray:
+def _read_body(raw: Any, url: str | None) -> bytearray:
     body = bytearray()
     while chunk := raw.read(_BUFFER, decode_content=True):
         body += chunk
         if len(body) > MAX_BODY:
-            raise BodyTooLargeError(f"the response is larger than {MAX_BODY >> 20} MB")
+            raise FatalAPIError(f"{url}: the response is larger than {MAX_BODY >> 20} MB. Set a smaller page_size.")
     return body
 
 
@@ -69,7 +66,7 @@ class _DeadlineReader(io.RawIOBase):
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
-        self._raw = sock.makefile("rb", buffering=0)
+        self._file = sock.makefile("rb", buffering=0)
         self._deadline = time.monotonic() + sock.gettimeout()
 
     def makefile(self, _mode: str) -> io.BufferedReader:
@@ -84,10 +81,10 @@ class _DeadlineReader(io.RawIOBase):
         if remaining <= 0:
             raise TimeoutError("the response took too long")
         self._sock.settimeout(remaining)
-        return self._raw.readinto(buffer)  # type: ignore[no-any-return]
+        return self._file.readinto(buffer)  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        self._raw.close()
+        self._file.close()
         super().close()
 
 
@@ -114,9 +111,3 @@ class _LimitedConnection:
             if is_kept:
                 raise StaleConnectionError from error
             raise
-
-
-@cache
-def _limited(kind: type) -> type:
-    """Return a class of connections with limits."""
-    return type(f"Limited{kind.__name__}", (_LimitedConnection, kind), {})

@@ -32,7 +32,6 @@ from tap_trackly.errors import (
     status_advice,
     without_phone_numbers,
 )
-from tap_trackly.transport import BodyTooLargeError
 
 SECRET = "trk_5ecret0f4nAcc0unt"  # noqa: S105
 
@@ -80,7 +79,8 @@ def test_mask_leaves_no_part(before: str, after: str, start: int, size: int) -> 
         ("\x7f", r"\x7f"),
         ("abc\u202edcba", r"abc\u202edcba"),
         ("\u2066x\u2069\u200f\u061c", r"\u2066x\u2069\u200f\u061c"),
-        ("\ufeff\u200b", r"\ufeff\u200b"),
+        ("\ufeff\u200b\xad", r"\ufeff\u200b\xad"),
+        ("\u2060\u206f", r"\u2060\u206f"),
         ("\ud800", r"\ud800"),
         ("ß ☃ 😀", "ß ☃ 😀"),
     ],
@@ -201,7 +201,6 @@ def test_transient_errors_have_no_advice(cause: Exception, words: str) -> None:
         ),
         (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), "wrong version number", "api_url"),
         (OSError(f"Tunnel connection failed: 407 {PROXY}"), "Tunnel connection failed: 407", "user and password"),
-        (BodyTooLargeError("the response is larger than 128 MB"), "128 MB", "page_size"),
     ],
 )
 def test_connection_advice(cause: Exception, words: str, advice: str) -> None:
@@ -222,6 +221,12 @@ def test_connection_advice(cause: Exception, words: str, advice: str) -> None:
 def test_invalid_url_advice(error: Exception, advice: str) -> None:
     assert advice in connection_advice(error)
     assert connection_words(error) == type(error).__name__
+
+
+@pytest.mark.parametrize("found", [BadStatusLine("HTTP/1.1 abc"), IncompleteRead(b"")])
+def test_error_of_http_client_tells_more_than_its_cause(found: Exception) -> None:
+    error = chained(ValueError("invalid literal for int()"), found, requests.ConnectionError())
+    assert root_cause(error) is found
 
 
 def test_unreachable_hosts() -> None:

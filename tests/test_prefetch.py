@@ -88,6 +88,8 @@ def test_error_is_raised_in_order(workers: int) -> None:
     def fetch(number: int) -> int:
         fetched.append(number)
         if number == 3:
+            while not {1, 2} <= set(fetched):  # pages are begun in order, but no faster than threads are switched
+                time.sleep(0.001)
             raise ValueError("page 3")
         return number
 
@@ -158,11 +160,10 @@ def test_discard_reduces_look_ahead() -> None:
 
         assert look_ahead() == 4 * AHEAD_PER_WORKER - 1
         prefetch.discard()
-        assert [look_ahead() for _ in range(9)] == [1] * 8 + [2]
-        for _ in range(2):
-            prefetch.discard()
-            look_ahead()
+        assert [look_ahead() for _ in range(9)] == [0] * 4 + [1] * 4 + [2]
+        prefetch.discard()
         assert look_ahead() == 0
+        assert max(look_ahead() for _ in range(100)) == look_ahead() == 4 * AHEAD_PER_WORKER - 1
 
 
 class RateLimitError(Exception):
@@ -226,6 +227,28 @@ def test_concurrent_rate_limits_count_once() -> None:
     rate_limited(throttle, wave=8)
     assert throttle.failures == 1
     assert_limit(throttle, 4)
+
+
+def test_success_between_concurrent_rate_limits() -> None:
+    throttle = Throttle(8)
+    with suppress(RateLimitError), throttle.slot(RateLimitError):
+        rate_limited(throttle)
+        succeed(throttle)
+        assert throttle.failures == 0
+        raise RateLimitError
+    assert throttle.failures == 1
+    assert_limit(throttle, 4)
+
+
+def test_rate_limit_concurrent_with_a_success() -> None:
+    throttle = Throttle(8)
+    for _ in range(2):
+        rate_limited(throttle)
+    with suppress(RateLimitError), throttle.slot(RateLimitError):
+        succeed(throttle)
+        raise RateLimitError
+    assert throttle.failures == 0
+    assert_limit(throttle, 1)
 
 
 def test_successes_raise_limit() -> None:
