@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from functools import cached_property, partial
 from http import HTTPStatus
 from http.client import HTTPException
+from itertools import count
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 from weakref import WeakKeyDictionary
@@ -217,14 +218,13 @@ class TracklyStream(RESTStream[int]):
 
     @override
     def backoff_wait_generator(self) -> Generator[float, Any, None]:
-        """Yield the seconds of `Retry-After`, or else 1, 2, 4 and so on."""
-        seconds = 1.0
+        """Yield the seconds of `Retry-After`, or else 1, 2, 4 and so on; for rate limits, 1 after each success."""
         error = yield 0.0
-        while True:
+        for failures in count(start=1):
             asked = _retry_after(error.response) if isinstance(error, RetriableAPIError) else None
+            exponent = max(1, self._throttle.failures) if isinstance(error, RateLimitError) else failures
             # With `Retry-After: 0`, all tries would be used up at once.
-            error = yield asked if asked is not None and asked >= 1 else seconds
-            seconds = min(2 * seconds, LONGEST_WAIT)
+            error = yield asked if asked is not None and asked >= 1 else 2.0 ** (exponent - 1)
 
     @override
     def backoff_jitter(self, value: float) -> float:
@@ -438,9 +438,9 @@ class TracklyStream(RESTStream[int]):
         if read.is_verified and read.duplicates:
             example = self._shown(str(read.duplicates[0]))
             self.logger.warning("The API returns %d duplicate records, such as %s.", len(read.duplicates), example)
-        for name, count in self._replaced.items():
-            if count > _WARNINGS_PER_FIELD:
-                self.logger.warning("Field '%s' was invalid in %d records.", name, count)
+        for name, number in self._replaced.items():
+            if number > _WARNINGS_PER_FIELD:
+                self.logger.warning("Field '%s' was invalid in %d records.", name, number)
 
     @cached_property
     def _concurrency(self) -> int:

@@ -130,3 +130,10 @@ def test_token_bucket_rate_limit(trackly: FakeTrackly, headers: dict[str, str]) 
     run = trackly.run(page_size=1, max_retries=20)
     assert_complete(trackly, run)
     assert any("HTTP 429" in line for line, _ in run.retries)
+
+
+def test_waits_for_rate_limits_restart_after_a_success(trackly: FakeTrackly) -> None:
+    trackly.inject(rate_limit(per_second=5, burst=5), times=inf)
+    run = trackly.run(page_size=1, concurrency=32, max_retries=5)
+    assert_complete(trackly, run)
+    assert max(wait for _, wait in run.retries) <= 6
