@@ -107,7 +107,7 @@ class TracklyStream(RESTStream[int]):
     def url_base(self) -> str:
         return str(self.config["api_url"]).rstrip("/")
 
-    @property
+    @cached_property
     @override
     def authenticator(self) -> APIKeyAuthenticator:
         return APIKeyAuthenticator(key="X-Api-Key", value=self.config["api_key"])

@@ -7,13 +7,11 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
-from pathlib import Path
 from typing import IO, Any
 
 from singer_sdk.exceptions import SingerSDKError
 from singer_sdk.singerlib import Catalog
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR, extend_validator_with_defaults
-from urllib3.util import Url, parse_url
 
 from tap_trackly.records import number, parse_time, utc_text
 
@@ -79,19 +77,16 @@ def check(config: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
     return checked
 
 
-def check_config_file(name: str) -> None:
-    """Check that a file contains a JSON object.
+def config_error(names: Iterable[str], error: Exception) -> SettingsError:
+    """Return the error for config files that cannot be read as JSON objects.
 
-    Raises:
-        SettingsError: If it does not. The message shows neither the content nor a config passed instead of a path.
+    Its message shows neither their content nor a config passed instead of a path.
     """
-    try:
-        with Path(name).open(encoding="utf-8") as file:
-            parse_file(file, "config")
-    except (OSError, ValueError, SettingsError) as error:
-        shown = name if re.fullmatch("[^{}=\"'\n]*", name) and "trk_" not in name else "this value"
-        reason = getattr(error, "strerror", None) or "is not a JSON object"
-        raise SettingsError(f"--config expects the path of a JSON file, or ENV; {shown}: {reason}.") from None
+    hidden = re.compile("[{}=\"'\n]|trk_")
+    shown = ", ".join("this value" if hidden.search(name) else name for name in names)
+    missing = "No such file or directory" if isinstance(error, FileNotFoundError) else "not a JSON object"
+    reason = getattr(error, "strerror", None) or missing
+    return SettingsError(f"--config expects the path of a JSON file, or ENV; {shown}: {reason}.")
 
 
 def parse_file(file: IO[str], option: str) -> dict[str, Any]:
@@ -175,18 +170,8 @@ def _invalid(name: str, schema: Schema) -> SettingsError:
     return SettingsError(f"Invalid setting {name}: expected {_EXPECTED.get(name, f'{article} {kind}{limits}')}.")
 
 
-def _web_address(value: str) -> str:
-    url = parse_url(value)
-    # The URL as it is requested: without user, query, fragment and characters that would be encoded.
-    plain = Url(url.scheme, host=url.host, port=url.port, path=url.path).url
-    if url.scheme not in {"http", "https"} or not url.host or plain.lower() != value.lower():
-        raise ValueError
-    return value
-
-
 # Parsers of settings whose format a JSON schema cannot describe.
 _READERS: Mapping[str, Callable[[Any], Any]] = {
-    "api_url": _web_address,
     "start_date": utc_text,
     "full_resend_hours": number,
     "request_timeout": number,

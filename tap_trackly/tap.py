@@ -40,6 +40,8 @@ API_URL = "https://app.tracklysms.com/api/v2"
 USER_AGENT = f"tap-trackly/{version('tap-trackly')}"
 # Valid characters of an HTTP header. A line break would start another header.
 _TEXT = th.StringType(nullable=False, pattern="^[ -~]+$")
+# A host or an IPv6 address, a port and a path; no user, query or fragment.
+_URL_PATTERN = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-6]?\d{1,4})?(/[!-\"$->@-~]*)?$"
 
 
 def _setting(name: str, kind: Any, title: str, description: str, **options: Any) -> th.Property[Any]:
@@ -57,7 +59,13 @@ class TapTrackly(Tap):
     message_writer_class = LineWriter
     config_jsonschema = th.PropertiesList(
         _setting("api_key", _TEXT, "API key", "API key, from Settings > API Keys.", required=True, secret=True),
-        _setting("api_url", _TEXT, "API URL", "Base URL of the API; a trailing slash is fine.", default=API_URL),
+        _setting(
+            "api_url",
+            th.StringType(nullable=False, pattern=_URL_PATTERN),
+            "API URL",
+            "Base URL of the API; a trailing slash is fine.",
+            default=API_URL,
+        ),
         _setting(
             "start_date",
             th.DateTimeType(nullable=False),
@@ -201,10 +209,10 @@ class TapTrackly(Tap):
     @classmethod
     @override
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:
-        for file in value:
-            if file != "ENV":
-                settings.check_config_file(file)
-        return super().cb_config(ctx, param, value)
+        try:
+            return super().cb_config(ctx, param, value)
+        except (OSError, RecursionError, TypeError, ValueError) as error:
+            raise settings.config_error(value, error) from None
 
     @classmethod
     @override

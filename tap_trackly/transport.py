@@ -79,7 +79,7 @@ class _DeadlineReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         remaining = self._deadline - time.monotonic()
         if remaining <= 0:
-            raise TimeoutError("the response took too long")
+            raise TimeoutError("timed out")
         self._sock.settimeout(remaining)
         return self._file.readinto(buffer)  # type: ignore[no-any-return]
 

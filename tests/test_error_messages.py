@@ -171,7 +171,7 @@ TRANSIENT = [
     (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
     (RemoteDisconnected("Remote end closed connection without response"), "without response"),
     (IncompleteRead(b"x" * 407, 1000), "IncompleteRead(407 bytes read, 1000 more expected)"),
-    (TimeoutError("the response took too long"), "took too long"),
+    (TimeoutError("timed out"), "timed out"),
     (TimeoutError(), "timed out"),
     (zlib.error("Error -3 while decompressing data"), "while decompressing data"),
     (ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), "EOF occurred"),

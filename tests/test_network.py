@@ -178,7 +178,7 @@ def assert_given_up(trackly: FakeTrackly, fault: Fault, **variables: str) -> Non
     assert run.ids == sorted(trackly.account.offers)
     ((line, _),) = run.retries
     assert "page=2" in line
-    assert "time" in line
+    assert "timed out" in line
 
 
 @pytest.mark.parametrize("name", SLOW)

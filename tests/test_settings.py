@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from copy import deepcopy
 from io import StringIO
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -13,7 +16,6 @@ import pytest
 from tap_trackly.settings import (
     SettingsError,
     check,
-    check_config_file,
     check_state,
     parse_catalog,
     parse_file,
@@ -305,43 +307,54 @@ def test_valid_catalog(entries: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "not json", "null", "[]", '"x"', "[" * 100_000])
-def test_invalid_json_file(text: str, tmp_path: Path) -> None:
+def test_invalid_json_file(text: str) -> None:
     with pytest.raises(SettingsError, match=r"^Invalid state file: --state expects a JSON object\.$"):
         parse_file(StringIO(text), "state")
+
+
+def test_valid_json_file() -> None:
+    assert parse_file(StringIO('{"a": 1}'), "state") == {"a": 1}
+
+
+def config_failure(*names: str) -> str:
+    """Return the message for config files that cannot be used."""
+    with pytest.raises(SettingsError, match=r"^--config expects the path of a JSON file, or ENV; ") as failure:
+        TapTrackly.cli.main([f"--config={name}" for name in names], standalone_mode=False)
+    return str(failure.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "not json", "null", "1", '"x"', "[" * 100_000])
+def test_invalid_config_file(text: str, tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_text(text)
-    with pytest.raises(SettingsError, match=r"^--config expects the path of a JSON file") as error:
-        check_config_file(str(file))
-    assert str(file) in str(error.value)
-    assert "not json" not in str(error.value)
-
-
-def test_valid_json_file(tmp_path: Path) -> None:
-    assert parse_file(StringIO('{"a": 1}'), "state") == {"a": 1}
-    file = tmp_path / "config.json"
-    file.write_text("{}")
-    check_config_file(str(file))
+    assert config_failure(str(file)).endswith(f"{file}: not a JSON object.")
 
 
 @pytest.mark.parametrize(
-    "name,reason",
+    "names,reason",
     [
-        ("missing.json", "missing.json: No such file or directory"),
-        (".", ".: Is a directory"),
-        ("nul\0", "is not a JSON object"),
+        (["missing.json"], "missing.json: No such file or directory"),
+        (["ENV", "missing.json"], "ENV, missing.json: No such file or directory"),
+        (["."], ".: Is a directory"),
     ],
 )
-def test_unreadable_config_file(name: str, reason: str) -> None:
-    with pytest.raises(SettingsError) as error:
-        check_config_file(name)
-    assert reason in str(error.value)
+def test_unreadable_config_file(names: list[str], reason: str) -> None:
+    assert config_failure(*names).endswith(f"ENV; {reason}.")
 
 
 @pytest.mark.parametrize("config", [f'{{"api_key": "{SECRET}"}}', f"api_key={SECRET}", SECRET, f"'{SECRET}'"])
 def test_config_passed_as_file_name(config: str) -> None:
-    with pytest.raises(SettingsError, match=r"this value: ") as error:
-        check_config_file(config)
-    assert SECRET[:8] not in str(error.value)
+    assert "this value: " in config_failure(config)
+    assert SECRET[:8] not in config_failure(config)
+
+
+def test_config_is_read_once(trackly: FakeTrackly, tmp_path: Path) -> None:
+    pipe = tmp_path / "config"
+    os.mkfifo(pipe)
+    writer = Thread(target=pipe.write_text, args=(json.dumps(trackly.config()),), daemon=True)
+    writer.start()
+    run = run_tap(None, f"--config={pipe}", catalog=selecting("offers"))
+    assert (run.status, len(run.records)) == (0, 25), run.log
 
 
 def test_invalid_setting_is_one_log_line() -> None:
