@@ -384,7 +384,7 @@ class TracklyStream(RESTStream[int]):
                 response = self.requests_session.send(
                     request, timeout=self.timeout, allow_redirects=self.allow_redirects
                 )
-            except (OSError, ValueError, HTTPError, HTTPException) as error:
+            except (OSError, TypeError, ValueError, HTTPError, HTTPException) as error:
                 raise self._connection_error(error, str(request.url)) from None
             timer.tags[metrics.Tag.HTTP_STATUS_CODE] = response.status_code
             self.validate_response(response)

@@ -115,8 +115,9 @@ def connection_advice(error: BaseException) -> str:
         return "Check the environment variables HTTPS_PROXY, HTTP_PROXY and ALL_PROXY; SOCKS needs the package PySocks."
     if words.endswith(": 407"):
         return _STATUS_ADVICE[407]
-    is_transient = isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError | RemoteDisconnected | IncompleteRead)
-    if (isinstance(cause, ssl.SSLError | HTTPException) and not is_transient) or isinstance(error, ValueError):
+    is_closed = isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError | RemoteDisconnected | IncompleteRead)
+    is_protocol_error = isinstance(cause, ssl.SSLError | HTTPException) and not is_closed
+    if is_protocol_error or isinstance(error, TypeError | ValueError):  # TypeError: a proxy without a host
         return "Check the setting api_url and the environment variables HTTPS_PROXY and HTTP_PROXY."
     return ""
 

@@ -42,6 +42,7 @@ USER_AGENT = f"tap-trackly/{version('tap-trackly')}"
 _TEXT = th.StringType(nullable=False, pattern="^[ -~]+$")
 # A host or an IPv6 address, a port and a path; no user, query or fragment.
 _URL_PATTERN = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-6]?\d{1,4})?(/[!-\"$->@-~]*)?$"
+_URL = th.StringType(nullable=False, pattern=_URL_PATTERN)
 
 
 def _setting(name: str, kind: Any, title: str, description: str, **options: Any) -> th.Property[Any]:
@@ -59,13 +60,7 @@ class TapTrackly(Tap):
     message_writer_class = LineWriter
     config_jsonschema = th.PropertiesList(
         _setting("api_key", _TEXT, "API key", "API key, from Settings > API Keys.", required=True, secret=True),
-        _setting(
-            "api_url",
-            th.StringType(nullable=False, pattern=_URL_PATTERN),
-            "API URL",
-            "Base URL of the API; a trailing slash is fine.",
-            default=API_URL,
-        ),
+        _setting("api_url", _URL, "API URL", "Base URL of the API; a trailing slash is fine.", default=API_URL),
         _setting(
             "start_date",
             th.DateTimeType(nullable=False),

@@ -214,6 +214,7 @@ def test_connection_advice(cause: Exception, words: str, advice: str) -> None:
     [
         (InvalidSchema("Missing dependencies for SOCKS support."), "PySocks"),
         (InvalidProxyURL(PROXY), "HTTPS_PROXY"),
+        (TypeError("sequence item 1: expected str instance, NoneType found"), "HTTPS_PROXY"),
         (InvalidURL("Failed to parse: http://a..b"), "api_url"),
         (UnicodeError("label too long"), "api_url"),
     ],

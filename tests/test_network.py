@@ -114,6 +114,12 @@ def through(proxy: str, user: str, secure: FakeTrackly, trusting: dict[str, str]
     return secure.run(page_size=10, api_url=url, variables=variables, **settings)
 
 
+def test_proxy_without_a_host(trackly: FakeTrackly) -> None:
+    run = trackly.run(variables={"NO_PROXY": "", "HTTP_PROXY": "http://:passw0rd@"})
+    run.assert_failed("HTTP_PROXY")
+    assert "passw0rd" not in run.log
+
+
 def test_https_proxy(secure: FakeTrackly, trusting: dict[str, str], proxy: str) -> None:
     run = through(proxy, USER, secure, trusting)
     assert run.status == 0, run.log
