@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import click
 import pytest
 
 from tap_trackly.settings import (
@@ -319,7 +320,7 @@ def test_valid_json_file() -> None:
 def config_failure(*names: str) -> str:
     """Return the message for config files that cannot be used."""
     with pytest.raises(SettingsError, match=r"^--config expects the path of a JSON file, or ENV; ") as failure:
-        TapTrackly.cli.main([f"--config={name}" for name in names], standalone_mode=False)
+        TapTrackly.cb_config(click.Context(click.Command("tap-trackly")), click.Option(["--config"]), names)
     return str(failure.value)
 
 
