@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
 import threading
@@ -14,7 +15,6 @@ from email.utils import parsedate_to_datetime
 from functools import cached_property, partial
 from http import HTTPStatus
 from http.client import HTTPException
-from itertools import count
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 from weakref import WeakKeyDictionary
@@ -95,11 +95,11 @@ class TracklyStream(RESTStream[int]):
         """Apply a catalog.
 
         Raises:
-            SettingsError: If it names another replication key, whose values may not be times.
+            SettingsError: If it changes the replication key; another field may not contain times.
         """
         key = self.replication_key
         super().apply_catalog(catalog)
-        if self.replication_key not in {None, key}:
+        if self.replication_key and self.replication_key != key:
             raise SettingsError(f"Invalid catalog: the replication key of stream '{self.name}' is {key or 'none'}.")
 
     @property
@@ -161,8 +161,7 @@ class TracklyStream(RESTStream[int]):
             try:
                 self.get_page(response)
             except PageError as error:
-                words = f"{self._shown(str(error))}{self._words(response)}"
-                raise RetriableAPIError(f"{response.url}: {words}.", response) from None
+                raise RetriableAPIError(f"{response.url}: {error}{self._words(response)}.", response) from None
             return
         message = self.response_error_message(response)
         if status not in _TRANSIENT:
@@ -218,9 +217,12 @@ class TracklyStream(RESTStream[int]):
 
     @override
     def backoff_wait_generator(self) -> Generator[float, Any, None]:
-        """Yield the seconds of `Retry-After`, or else 1, 2, 4 and so on; for rate limits, 1 after each success."""
+        """Yield the seconds of `Retry-After`, or else 1, 2, 4 and so on.
+
+        For rate limits, the waits restart at 1 after a successful request.
+        """
         error = yield 0.0
-        for failures in count(start=1):
+        for failures in itertools.count(start=1):
             asked = _retry_after(error.response) if isinstance(error, RetriableAPIError) else None
             exponent = max(1, self._throttle.failures) if isinstance(error, RateLimitError) else failures
             # With `Retry-After: 0`, all tries would be used up at once.
@@ -336,7 +338,7 @@ class TracklyStream(RESTStream[int]):
     def request(self, wanted: Sequence[tuple[Listing, int]]) -> Sequence[Page]:
         """Request pages anew and return them."""
         self._prefetch.discard()
-        return [self._parsed(self._prefetch.get(each, wanted[place:])) for place, each in enumerate(wanted)]
+        return [self._parsed(self._prefetch.get(each, wanted[place:])) for place, each in enumerate(wanted, start=1)]
 
     def discard_prefetched(self) -> None:
         """Discard prefetched pages."""
@@ -438,9 +440,9 @@ class TracklyStream(RESTStream[int]):
         if read.is_verified and read.duplicates:
             example = self._shown(str(read.duplicates[0]))
             self.logger.warning("The API returns %d duplicate records, such as %s.", len(read.duplicates), example)
-        for name, number in self._replaced.items():
-            if number > _WARNINGS_PER_FIELD:
-                self.logger.warning("Field '%s' was invalid in %d records.", name, number)
+        for name, count in self._replaced.items():
+            if count > _WARNINGS_PER_FIELD:
+                self.logger.warning("Field '%s' was invalid in %d records.", name, count)
 
     @cached_property
     def _concurrency(self) -> int:

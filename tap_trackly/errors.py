@@ -46,19 +46,20 @@ class LogFilter(logging.Filter):
 
 
 def one_line(text: str, limit: int = MAX_WORDS) -> str:
-    """Return a text as one line of limited length, invisible characters escaped."""
-    words = " ".join(text.split())
+    """Return a text as one line of limited length, non-printable characters escaped."""
+    words = " ".join(text.split())[: limit + 1]
     line = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in words)
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 def mask(text: str, secret: str) -> str:
     """Return a text without the secret and parts of it, in upper or lower case."""
+    if not secret:
+        return text
     size = min(_SECRET_PART, len(secret))
     parts = "|".join(re.escape(secret[start : start + size]) for start in range(len(secret) - size + 1))
     # The first character of a part, and the others up to the end of the part or to where the next part begins.
-    pattern = f"(?ais)((?={parts}).((?!{parts}).){{0,{size - 1}}})+"
-    return re.sub(pattern, _MASK, text) if secret else text
+    return re.sub(f"(?ais)((?={parts}).((?!{parts}).){{0,{size - 1}}})+", _MASK, text)
 
 
 def without_phone_numbers(text: str) -> str:
@@ -89,9 +90,10 @@ def status_advice(status: int, words: str, stream: str) -> str:
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """Return the first error of a chain, or the error of http.client in it, which tells more than its own cause."""
+    """Return the cause to report: the first error of http.client in a chain, or else the first error."""
     earlier = error.__cause__ or error.__context__
-    return error if earlier is None or isinstance(error, HTTPException) else root_cause(earlier)
+    is_found = isinstance(error, HTTPException) and not isinstance(earlier, HTTPException)
+    return error if earlier is None or is_found else root_cause(earlier)
 
 
 def connection_words(cause: BaseException) -> str:

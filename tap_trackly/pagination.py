@@ -17,10 +17,11 @@ Record = dict[str, Any]
 
 MAX_EXPONENT = 307  # the largest exponent of numbers that no target reads as Infinity
 
-# The maximum is larger than any count of records, and small enough to calculate with.
-_Count = Annotated[int, msgspec.Meta(le=2**63 - 1)]
+# 64-bit integers: more than any count.
+_MAX_COUNT = 2**63 - 1
+_Count = Annotated[int, msgspec.Meta(ge=0, le=_MAX_COUNT)]
 
-# Keeps every digit, and raises ArithmeticError for numbers that a target would read as 0 or Infinity.
+# Keeps every digit, and raises ArithmeticError for numbers beyond the range that every target can store.
 _decimals = Context(prec=MAX_PREC, Emin=-MAX_EXPONENT, Emax=MAX_EXPONENT, traps=[Clamped, Overflow, Subnormal])
 _decode = msgspec.json.Decoder(dict[str, Any], float_hook=_decimals.create_decimal).decode
 
@@ -35,20 +36,20 @@ class Page:
 
     Attributes:
         number: The page number, from 1.
-        records: The records as the API sent them, numbers with a fraction as `Decimal`.
+        records: The records as the API sent them, numbers with a fraction or an exponent as `Decimal`.
         count: The number of records that the API sent.
         per_page: The number of records on a full page.
         total: The number of records in the listing, according to the API.
         total_pages: The number of pages of the listing, according to the API.
-        is_clean: Whether every target can store its characters and its decimal numbers.
+        is_clean: Whether no character and no decimal number in it needs to be replaced.
     """
 
     number: int
     records: list[Any]  # not list[Record], for which msgspec would copy each record
     count: int
-    per_page: Annotated[_Count, msgspec.Meta(ge=1)]
-    total: Annotated[_Count, msgspec.Meta(ge=0)]
-    total_pages: Annotated[_Count, msgspec.Meta(ge=0)]
+    per_page: Annotated[int, msgspec.Meta(ge=1, le=_MAX_COUNT)]
+    total: _Count
+    total_pages: _Count
     is_clean: bool = False
 
     @property
@@ -68,7 +69,7 @@ class Page:
 
     @property
     def has_next(self) -> bool:
-        """Whether there is another page, by the counts; after a full page beyond a capped count, always."""
+        """Whether there is another page, by the counts; also after a full page past the announced end."""
         return self.is_full and (self.number != self.last_number or self.number < self.total_pages)
 
 
@@ -107,32 +108,31 @@ def parse_page(body: bytes, records_key: str, number: int, *, paginated: bool = 
         return _read_page(answer, records_key, number, paginated=paginated, is_clean=is_clean)
     except (ArithmeticError, RecursionError, ValueError) as error:
         reason = str(error).replace(" - at `$.", " in field `pagination.")
-        raise PageError(f"the response is not the expected JSON object: {reason}") from None
+        raise PageError(f"unexpected response: {reason}") from None
 
 
-def _parse_json(body: bytes) -> tuple[Any, bool]:
-    """Return the JSON object, and whether every target can store its characters and its decimal numbers."""
+def _parse_json(body: bytes) -> tuple[dict[str, Any], bool]:
+    """Return the JSON object, and whether no character and no decimal number in it needs to be replaced."""
     try:
         return _decode(body), b"\\u0000" not in body
     except (ArithmeticError, ValueError):  # such as NaN or a lone surrogate, which records.py replaces
         return msgspec.convert(json.loads(body, parse_float=Decimal), dict[str, Any]), False
 
 
-def _read_page(answer: Any, records_key: str, number: int, *, paginated: bool, is_clean: bool) -> Page:
+def _read_page(answer: dict[str, Any], records_key: str, number: int, *, paginated: bool, is_clean: bool) -> Page:
     if answer.get("error"):
-        raise ValueError("it has an error")
+        raise ValueError("field 'error' is set")
     records = answer.get(records_key)
     if not isinstance(records, list) or not set(map(type, records)) <= {dict}:
-        raise ValueError(f"it has no array of objects '{records_key}'")
+        raise ValueError(f"no array of objects '{records_key}'")
     count = len(records)
     pagination = answer.get("pagination")
     if pagination is None and not paginated:
         pagination = {"page": 1, "per_page": count + 1, "total": count, "total_pages": 1}
     if not isinstance(pagination, dict):
-        raise ValueError("it has no object 'pagination'")  # noqa: TRY004
-    echo = pagination.get("page")
-    if str(echo) != str(number):
-        raise ValueError(f"field 'pagination.page' is {echo!r:.20}, but page {number} was requested")
+        raise ValueError("no object 'pagination'")  # noqa: TRY004
+    if str(pagination.get("page")) != str(number):
+        raise ValueError(f"field 'pagination.page' is not {number}, the requested page")
     fields = {**pagination, "number": number, "records": records, "count": count, "is_clean": is_clean}
     page = msgspec.convert(fields, Page, strict=False)  # a count may be a string
     if count > page.per_page or (number < page.last_number and not page.is_full):

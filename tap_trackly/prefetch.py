@@ -17,7 +17,7 @@ PageT = TypeVar("PageT")
 # Pages per worker that are in flight or wait to be read: enough to keep workers busy while a page is
 # processed, but not so many that memory grows with the account.
 AHEAD_PER_WORKER = 2
-# If prefetched pages were discarded, others will be, too: a changing listing is read almost page by page.
+# A changing listing is read page by page: `discard` resets the look-ahead to 1, and each page adds this much.
 _MORE_AHEAD_PER_PAGE = 1 / 4
 
 
@@ -34,7 +34,7 @@ class Prefetch(Generic[WantedT, PageT]):
     def __init__(self, fetch: Callable[[WantedT], PageT], workers: int) -> None:
         self._fetch = fetch
         self._ahead = self._most_ahead = float(workers * AHEAD_PER_WORKER)
-        self._pages: dict[WantedT, Future[PageT]] = {}
+        self._futures: dict[WantedT, Future[PageT]] = {}
         self._failures: list[Exception] = []  # why pages submitted since the last discard are no longer fetched
         self._queue: SimpleQueue[tuple[WantedT, Future[PageT], list[Exception]] | None] = SimpleQueue()
         for _ in range(workers):
@@ -48,7 +48,7 @@ class Prefetch(Generic[WantedT, PageT]):
         """
         self._submit([wanted, *islice(upcoming, int(self._ahead) - 1)])
         self._ahead = min(self._ahead + _MORE_AHEAD_PER_PAGE, self._most_ahead)
-        return self._pages.pop(wanted).result()
+        return self._futures.pop(wanted).result()
 
     def peek(self, wanted: Sequence[WantedT]) -> list[PageT]:
         """Return pages, and keep them for `get`.
@@ -57,13 +57,13 @@ class Prefetch(Generic[WantedT, PageT]):
             Exception: The error of fetching one of the pages.
         """
         self._submit(wanted)
-        return [self._pages[each].result() for each in wanted]
+        return [self._futures[each].result() for each in wanted]
 
     def discard(self) -> None:
         """Discard prefetched pages. If there were any, prefetch fewer pages for a while."""
-        if self._pages:
+        if self._futures:
             self._ahead = 1.0
-        self._pages.clear()
+        self._futures.clear()
         self._failures.append(CancelledError())
         self._failures = []
 
@@ -74,20 +74,20 @@ class Prefetch(Generic[WantedT, PageT]):
 
     def _submit(self, wanted: Iterable[WantedT]) -> None:
         for each in wanted:
-            if each not in self._pages:
-                self._pages[each] = Future()
-                self._queue.put((each, self._pages[each], self._failures))
+            if each not in self._futures:
+                self._futures[each] = Future()
+                self._queue.put((each, self._futures[each], self._failures))
 
     def _work(self) -> None:
-        for wanted, page, failures in iter(self._queue.get, None):
+        for wanted, future, failures in iter(self._queue.get, None):
             if failures:  # other pages are not needed, and a revoked key must not be sent again
-                page.set_exception(failures[0])
+                future.set_exception(failures[0])
                 continue
             try:
-                page.set_result(self._fetch(wanted))
+                future.set_result(self._fetch(wanted))
             except Exception as error:  # noqa: BLE001 - raised again by `get`
                 failures.append(error)
-                page.set_exception(error)
+                future.set_exception(error)
         self._queue.put(None)  # for the next thread
 
 
@@ -129,7 +129,7 @@ class Throttle:
                 self._limit = min(self._most, self._limit + 1 / self._limit)
         except rate_limit:
             with self._changed:
-                # From what they were at the start of the request, so that concurrent requests change them once.
+                # Compared with the start of the request, so that concurrent rate limits count once.
                 self._limit = min(self._limit, max(1.0, limit / 2))
                 if self.failures == failures:
                     self.failures += 1

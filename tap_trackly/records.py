@@ -53,11 +53,13 @@ class RecordConverter:
 
     def conforms(self, page: Page) -> bool:
         """Return whether the records of a page are valid without conversion, except times and numbers."""
+        if not page.is_clean:
+            return False
         try:
             msgspec.convert(page.records, self._plain_page)
         except msgspec.ValidationError:
             return False
-        return page.is_clean
+        return True
 
     def complete(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Convert a record of a page that conforms.

@@ -12,6 +12,7 @@ from typing import IO, Any
 from singer_sdk.exceptions import SingerSDKError
 from singer_sdk.singerlib import Catalog
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR, extend_validator_with_defaults
+from urllib3.util import Url, parse_url
 
 from tap_trackly.records import number, parse_time, utc_text
 
@@ -39,7 +40,7 @@ class SettingsError(SingerSDKError):
 
 
 def read_environment(schema: Schema, environment: Mapping[str, str | None]) -> dict[str, Any]:
-    """Return the settings from environment variables such as `TAP_TRACKLY_API_KEY`, known or not.
+    """Return the settings from environment variables such as `TAP_TRACKLY_API_KEY`, including unknown ones.
 
     Text that cannot be parsed as the type of its setting is returned unchanged.
     """
@@ -84,8 +85,8 @@ def config_error(names: Iterable[str], error: Exception) -> SettingsError:
     """
     hidden = re.compile("[{}=\"'\n]|trk_")
     shown = ", ".join("this value" if hidden.search(name) else name for name in names)
-    missing = "No such file or directory" if isinstance(error, FileNotFoundError) else "not a JSON object"
-    reason = getattr(error, "strerror", None) or missing
+    reason = "No such file or directory" if isinstance(error, FileNotFoundError) else "not a JSON object"
+    reason = getattr(error, "strerror", None) or reason
     return SettingsError(f"--config expects the path of a JSON file, or ENV; {shown}: {reason}.")
 
 
@@ -170,8 +171,18 @@ def _invalid(name: str, schema: Schema) -> SettingsError:
     return SettingsError(f"Invalid setting {name}: expected {_EXPECTED.get(name, f'{article} {kind}{limits}')}.")
 
 
+def _web_address(value: str) -> str:
+    url = parse_url(value)
+    # The URL as it is requested: without user, query, fragment and characters that would be encoded.
+    plain = Url(url.scheme, host=url.host, port=url.port, path=url.path).url
+    if url.scheme not in {"http", "https"} or not url.host or plain.lower() != value.lower():
+        raise ValueError
+    return value
+
+
 # Parsers of settings whose format a JSON schema cannot describe.
 _READERS: Mapping[str, Callable[[Any], Any]] = {
+    "api_url": _web_address,
     "start_date": utc_text,
     "full_resend_hours": number,
     "request_timeout": number,

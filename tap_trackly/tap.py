@@ -40,9 +40,6 @@ API_URL = "https://app.tracklysms.com/api/v2"
 USER_AGENT = f"tap-trackly/{version('tap-trackly')}"
 # Valid characters of an HTTP header. A line break would start another header.
 _TEXT = th.StringType(nullable=False, pattern="^[ -~]+$")
-# A host or an IPv6 address, a port and a path; no user, query or fragment.
-_URL_PATTERN = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-6]?\d{1,4})?(/[!-\"$->@-~]*)?$"
-_URL = th.StringType(nullable=False, pattern=_URL_PATTERN)
 
 
 def _setting(name: str, kind: Any, title: str, description: str, **options: Any) -> th.Property[Any]:
@@ -60,7 +57,7 @@ class TapTrackly(Tap):
     message_writer_class = LineWriter
     config_jsonschema = th.PropertiesList(
         _setting("api_key", _TEXT, "API key", "API key, from Settings > API Keys.", required=True, secret=True),
-        _setting("api_url", _URL, "API URL", "Base URL of the API; a trailing slash is fine.", default=API_URL),
+        _setting("api_url", _TEXT, "API URL", "Base URL of the API; a trailing slash is fine.", default=API_URL),
         _setting(
             "start_date",
             th.DateTimeType(nullable=False),
@@ -119,11 +116,11 @@ class TapTrackly(Tap):
         schema = self.config_jsonschema
         self.append_builtin_config(schema)
         config = dict(config or {})
-        if parse_env_config:
-            environment = {**dotenv.dotenv_values(dotenv.find_dotenv(usecwd=True)), **os.environ}
-            config |= settings.read_environment(schema, environment)
-        for warning in settings.unknown_settings(config, schema):
+        variables = {**dotenv.dotenv_values(dotenv.find_dotenv(usecwd=True)), **os.environ} if parse_env_config else {}
+        environment = settings.read_environment(schema, variables)
+        for warning in settings.unknown_settings([*config, *environment], schema):
             self.logger.warning("%s", warning)
+        config |= {name: value for name, value in environment.items() if name in schema["properties"]}
         if validate_config:
             config = settings.check(config, schema)
             LogFilter.secret = config["api_key"]
@@ -206,7 +203,7 @@ class TapTrackly(Tap):
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:
         try:
             return super().cb_config(ctx, param, value)
-        except (OSError, RecursionError, TypeError, ValueError) as error:
+        except (OSError, RuntimeError, TypeError, ValueError) as error:
             raise settings.config_error(value, error) from None
 
     @classmethod

@@ -228,6 +228,7 @@ def test_invalid_url_advice(error: Exception, advice: str) -> None:
 def test_error_of_http_client_tells_more_than_its_cause(found: Exception) -> None:
     error = chained(ValueError("invalid literal for int()"), found, requests.ConnectionError())
     assert root_cause(error) is found
+    assert root_cause(chained(found, IncompleteRead(b""), requests.ConnectionError())) is found
 
 
 def test_unreachable_hosts() -> None:

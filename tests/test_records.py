@@ -200,6 +200,8 @@ def test_conforming_page(fields: dict[str, str]) -> None:
         {"name": r'"\u0000"'},
         {"name": r'"\ud800"'},
         {"filter_bots": "1"},
+        {"filter_bots": r'"\ud800"'},
+        {r"\ud800": "1"},
         {"metadata": "[]"},
         {"metadata": '{"rate": NaN}'},
         {"metadata": '{"rates": [1e309]}'},

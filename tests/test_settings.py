@@ -90,6 +90,9 @@ HUGE = 10**400
                 "https:///api/v2",
                 "https://host:port/",
                 "https://host:99999/",
+                "https://host:65536",
+                "http://[1]/",
+                'https://host/"',
                 "https://[::1/",
                 "https://user:password@host/",
                 "https://host/?page=1",
@@ -140,6 +143,7 @@ def test_missing_flattening_max_depth() -> None:
         ("api_key", f" {SECRET}\r\n", SECRET),
         ("api_url", "https://host:8443/api/v2/ ", "https://host:8443/api/v2/"),
         ("api_url", "http://[::1]:80", "http://[::1]:80"),
+        ("api_url", "HTTPS://fake_api:8000", "HTTPS://fake_api:8000"),
         ("start_date", "2025-01-01", "2025-01-01T00:00:00+00:00"),
         ("start_date", "2025-01-01t12:00:00z", "2025-01-01T12:00:00+00:00"),
         ("start_date", "2025-01-01T12:00:00+02:00", "2025-01-01T10:00:00+00:00"),
@@ -220,6 +224,18 @@ def test_unknown_environment_variable() -> None:
     assert [*unknown_settings(settings, SCHEMA)] == ["Unknown setting pagesize is ignored. Did you mean page_size?"]
 
 
+def test_unknown_environment_variable_is_ignored(trackly: FakeTrackly) -> None:
+    settings = trackly.config()
+    variables = {
+        "TAP_TRACKLY_API_KEY": settings["api_key"],
+        "TAP_TRACKLY_API_URL": settings["api_url"],
+        "TAP_TRACKLY_EMIT_ACTIVATE_VERSION_MESSAGES": "false",
+    }
+    run = run_tap(None, "--config=ENV", catalog=selecting("lists"), variables=variables)
+    assert run.status == 0, run.log
+    assert {message["type"] for message in run.messages} == {"SCHEMA", "RECORD", "STATE"}
+
+
 STATE = {"bookmarks": {"offers": {"replication_key": "updated_at", "replication_key_value": "2025-01-01"}}}
 
 
@@ -289,15 +305,16 @@ def test_invalid_catalog(catalog: Any) -> None:
 
 @pytest.mark.parametrize("stream,expected", [("offers", "updated_at"), ("lists", "none")])
 @pytest.mark.parametrize("in_metadata", [False, True])
-def test_invalid_replication_key(stream: str, expected: str, in_metadata: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize("key", ["created_at", ["updated_at"]])
+def test_invalid_replication_key(stream: str, expected: str, in_metadata: bool, key: object) -> None:  # noqa: FBT001
     catalog = selecting(stream)
     (entry,) = (entry for entry in catalog["streams"] if entry["tap_stream_id"] == stream)
     (root,) = (each["metadata"] for each in entry["metadata"] if not each["breadcrumb"])
     entry.pop("replication_key", None)
     if in_metadata:
-        root["replication-key"] = "created_at"
+        root["replication-key"] = key
     else:
-        entry["replication_key"] = "created_at"
+        entry["replication_key"] = key
     with pytest.raises(SettingsError, match=rf"the replication key of stream '{stream}' is {expected}\.$"):
         TapTrackly(config={"api_key": SECRET}, catalog=parse_catalog(catalog))
 
@@ -337,6 +354,7 @@ def test_invalid_config_file(text: str, tmp_path: Path) -> None:
         (["missing.json"], "missing.json: No such file or directory"),
         (["ENV", "missing.json"], "ENV, missing.json: No such file or directory"),
         (["."], ".: Is a directory"),
+        ([""], ": not a JSON object"),
     ],
 )
 def test_unreadable_config_file(names: list[str], reason: str) -> None:
