@@ -35,7 +35,7 @@ class Prefetch(Generic[WantedT, PageT]):
         self._fetch = fetch
         self._ahead = self._most_ahead = float(workers * AHEAD_PER_WORKER)
         self._futures: dict[WantedT, Future[PageT]] = {}
-        self._failures: list[Exception] = []  # why pages submitted since the last discard are no longer fetched
+        self._failures: list[Exception] = []  # the first since the last discard; later pages get it, too
         self._queue: SimpleQueue[tuple[WantedT, Future[PageT], list[Exception]] | None] = SimpleQueue()
         for _ in range(workers):
             threading.Thread(target=self._work, daemon=True).start()

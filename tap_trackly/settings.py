@@ -180,7 +180,7 @@ def _web_address(value: str) -> str:
     return value
 
 
-# Parsers of settings whose format a JSON schema cannot describe.
+# Conversions of settings before they are validated.
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "api_url": _web_address,
     "start_date": utc_text,
