@@ -141,11 +141,11 @@ class TracklyStream(RESTStream[int]):
     @override
     def get_url_params(self, context: Context | None, next_page_token: int | None) -> dict[str, Any]:
         """Return the query of a request: the `status` filter of the listing, and the page."""
-        params = {**(context or {}), "page": next_page_token}
+        params: dict[str, Any] = {**(context or {})}
+        if self.paginated or next_page_token != 1:
+            params["page"] = next_page_token
         if self.paginated:
             params["per_page"] = int(self.config.get("page_size", self.max_page_size))
-        elif next_page_token == 1:
-            del params["page"]
         return params
 
     @override
