@@ -108,7 +108,7 @@ def parse_page(body: bytes, records_key: str, number: int, *, paginated: bool = 
         return _read_page(answer, records_key, number, paginated=paginated, is_clean=is_clean)
     except (ArithmeticError, RecursionError, ValueError) as error:
         reason = str(error).replace(" - at `$.", " in field `pagination.")
-        raise PageError(f"unexpected response: {reason}") from None
+        raise PageError(f"the response is not the expected JSON object: {reason}") from None
 
 
 def _parse_json(body: bytes) -> tuple[dict[str, Any], bool]:
@@ -131,8 +131,10 @@ def _read_page(answer: dict[str, Any], records_key: str, number: int, *, paginat
         pagination = {"page": 1, "per_page": count + 1, "total": count, "total_pages": 1}
     if not isinstance(pagination, dict):
         raise ValueError("no object 'pagination'")  # noqa: TRY004
-    if str(pagination.get("page")) != str(number):
-        raise ValueError(f"field 'pagination.page' is not {number}, the requested page")
+    echo = pagination.get("page")
+    if str(echo) != str(number):
+        found = echo if isinstance(echo, int) else "not an integer"
+        raise ValueError(f"field 'pagination.page' is {found}, but page {number} was requested")
     fields = {**pagination, "number": number, "records": records, "count": count, "is_clean": is_clean}
     page = msgspec.convert(fields, Page, strict=False)  # a count may be a string
     if count > page.per_page or (number < page.last_number and not page.is_full):

@@ -61,10 +61,10 @@ def test_large_counts(total: Any) -> None:
         (answer({"id": "a"}, 1), "no array of objects 'offers'"),
         ({"offers": []}, "no object 'pagination'"),
         ({"offers": [], "pagination": []}, "no object 'pagination'"),
-        (answer(page=None), "field 'pagination.page' is not 1, the requested page"),
-        (answer(page=1.0), "field 'pagination.page' is not 1, the requested page"),
-        (answer(page=True), "field 'pagination.page' is not 1, the requested page"),
-        (answer(page="\n" * 99), "field 'pagination.page' is not 1, the requested page"),
+        (answer(page=None), "field 'pagination.page' is not an integer, but page 1 was requested"),
+        (answer(page=1.0), "field 'pagination.page' is not an integer, but page 1 was requested"),
+        (answer(page=True), "field 'pagination.page' is True, but page 1 was requested"),
+        (answer(page="\n" * 99), "field 'pagination.page' is not an integer, but page 1 was requested"),
         (answer(per_page="2 "), "Expected `int`, got `str` in field `pagination.per_page`"),
         (answer(per_page="²"), "Expected `int`, got `str` in field `pagination.per_page`"),
         (answer(total=2.0), "Expected `int`, got `decimal` in field `pagination.total`"),
@@ -80,8 +80,8 @@ def test_large_counts(total: Any) -> None:
         (answer(total_pages=-1), "Expected `int` >= 0 in field `pagination.total_pages`"),
         (answer(total_pages="two"), "Expected `int`, got `str` in field `pagination.total_pages`"),
         ({"offers": [], "pagination": {"page": 1}}, "Object missing required field `per_page`"),
-        (answer(page=2), "field 'pagination.page' is not 1, the requested page"),
-        (answer(page=0), "field 'pagination.page' is not 1, the requested page"),
+        (answer(page=2), "field 'pagination.page' is 2, but page 1 was requested"),
+        (answer(page=0), "field 'pagination.page' is 0, but page 1 was requested"),
         (answer(per_page=0), "Expected `int` >= 1 in field `pagination.per_page`"),
         (
             answer(per_page=1),
@@ -96,7 +96,7 @@ def test_large_counts(total: Any) -> None:
 def test_invalid_page(value: Any, message: str) -> None:
     with pytest.raises(PageError) as error:
         parse(value)
-    assert str(error.value) == f"unexpected response: {message}"
+    assert str(error.value) == f"the response is not the expected JSON object: {message}"
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
@@ -117,7 +117,7 @@ def test_last_page(count: int) -> None:
     ],
 )
 def test_invalid_json(body: bytes, reason: str) -> None:
-    with pytest.raises(PageError, match=r"^unexpected response: ") as error:
+    with pytest.raises(PageError, match=r"^the response is not the expected JSON object: ") as error:
         parse_page(body, "offers", 1)
     assert reason in str(error.value)
 
@@ -180,7 +180,7 @@ def test_unexpected_pagination() -> None:
 
 
 def test_page_2_without_pagination() -> None:
-    with pytest.raises(PageError, match=r"field 'pagination\.page' is not 2, the requested page"):
+    with pytest.raises(PageError, match=r"field 'pagination\.page' is 1, but page 2 was requested"):
         parse({"offers": []}, 2, paginated=False)
 
 
