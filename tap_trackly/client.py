@@ -95,12 +95,16 @@ class TracklyStream(RESTStream[int]):
         """Apply a catalog.
 
         Raises:
-            SettingsError: If it changes the replication key; another field may not contain times.
+            SettingsError: If it names another replication key; another field may not contain times.
         """
-        key = self.replication_key
+        key, entry = self.replication_key, catalog.get_stream(self.name)
+        # Meltano writes a configured key into the metadata, where the SDK ignores it if the entry names one, too.
+        root = entry.metadata.get(()) if entry else None
+        named = [entry and entry.replication_key, getattr(root, "replication_key", None)]
+        if any(each and each != key for each in named):
+            expected = f"the replication key of stream '{self.name}' is {key or 'none'}"
+            raise SettingsError(f"Invalid catalog file: {expected}.")
         super().apply_catalog(catalog)
-        if self.replication_key and self.replication_key != key:
-            raise SettingsError(f"Invalid catalog: the replication key of stream '{self.name}' is {key or 'none'}.")
 
     @property
     @override

@@ -135,7 +135,8 @@ def _read_page(answer: dict[str, Any], records_key: str, number: int, *, paginat
     if str(echo) != str(number):
         found = echo if isinstance(echo, int) else "not an integer"
         raise ValueError(f"field 'pagination.page' is {found}, but page {number} was requested")
-    fields = {**pagination, "number": number, "records": records, "count": count, "is_clean": is_clean}
+    counts = {name: pagination.get(name) for name in ("per_page", "total", "total_pages")}
+    fields = {"number": number, "records": records, "count": count, "is_clean": is_clean, **counts}
     page = msgspec.convert(fields, Page, strict=False)  # a count may be a string
     if count > page.per_page or (number < page.last_number and not page.is_full):
         found = f"{count} records on page {number}, but 'per_page' is {page.per_page}, 'total' is {page.total}"

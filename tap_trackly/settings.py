@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
+from pathlib import Path
 from typing import IO, Any
 
 from singer_sdk.exceptions import SingerSDKError
@@ -78,16 +79,20 @@ def check(config: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
     return checked
 
 
-def config_error(names: Iterable[str], error: Exception) -> SettingsError:
-    """Return the error for config files that cannot be read as JSON objects.
+def read_config_file(name: str) -> dict[str, Any]:
+    """Return the JSON object in a file.
 
-    Its message shows neither their content nor a config passed instead of a path.
+    Raises:
+        SettingsError: If there is none. The message shows neither the content nor a config passed instead of a path.
     """
-    hidden = re.compile("[{}=\"'\n]|trk_")
-    shown = ", ".join("this value" if hidden.search(name) else name for name in names)
-    reason = "No such file or directory" if isinstance(error, FileNotFoundError) else "not a JSON object"
-    reason = getattr(error, "strerror", None) or reason
-    return SettingsError(f"--config expects the path of a JSON file, or ENV; {shown}: {reason}.")
+    shown = name if re.fullmatch("[^{}=\"'\n]*", name) and "trk_" not in name else "this value"
+    try:
+        if isinstance(content := json.loads(Path(name).read_bytes()), dict):
+            return content
+        reason = "is not a JSON object"
+    except (OSError, RecursionError, ValueError) as error:
+        reason = f"cannot be read: {getattr(error, 'strerror', None) or 'it is not JSON'}"
+    raise SettingsError(f"--config expects the path of a JSON file, or ENV; {shown} {reason}.")
 
 
 def parse_file(file: IO[str], option: str) -> dict[str, Any]:
@@ -158,7 +163,7 @@ def _parse(text: str, types: Collection[str]) -> Any:
     if "boolean" in types:
         return _BOOLEANS.get(text.strip().lower(), text)
     try:
-        return json.loads(text)
+        return int(text) if "integer" in types else json.loads(text)
     except (RecursionError, ValueError):
         return [*map(str.strip, text.split(","))] if "array" in types else text
 

@@ -201,10 +201,12 @@ class TapTrackly(Tap):
     @classmethod
     @override
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:
-        try:
-            return super().cb_config(ctx, param, value)
-        except (OSError, RuntimeError, TypeError, ValueError) as error:
-            raise settings.config_error(value, error) from None
+        # The SDK does not name a file that it cannot read. Each file is read once, because it may be a pipe.
+        given: Any = super().cb_config(ctx, param, tuple(name for name in value if name == "ENV"))
+        for name in value:
+            if name != "ENV":
+                given.config.update(settings.read_config_file(name))
+        return given
 
     @classmethod
     @override

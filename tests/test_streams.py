@@ -117,3 +117,11 @@ def test_phone_numbers_are_masked(trackly: FakeTrackly) -> None:
     (line,) = run.lines("WARNING")
     assert f"list_id={contact['list_id']} phone_number=***: field 'signup_date'" in line
     assert contact["phone_number"] not in run.log
+
+
+@pytest.mark.parametrize("catalog", [{"streams": []}, selecting()], ids=["unknown", "deselected"])
+def test_no_stream_is_selected(trackly: FakeTrackly, catalog: dict[str, Any]) -> None:
+    run = trackly.run(catalog=catalog)
+    assert (run.status, run.messages) == (0, [])
+    assert any("nothing will be read" in line for line in run.lines("WARNING"))
+    assert not trackly.requests
