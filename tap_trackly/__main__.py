@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
+import signal
 import sys
-
-from tap_trackly.shutdown import end_on_signal
 
 
 def main() -> None:
     """Run the command line."""
-    # Before the SDK is imported: the import is slow, and a signal during it would print a traceback.
-    end_on_signal(logging.getLogger("tap-trackly"))
     if sys.stdout is None:
         # Otherwise the first socket would get file descriptor 1, and records would be written to the API.
         sys.exit("Standard output is closed; redirect it to the target, a file or /dev/null.")
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback while the SDK is imported, which is slow
 
     from tap_trackly.tap import TapTrackly  # noqa: PLC0415
 

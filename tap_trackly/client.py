@@ -1,56 +1,67 @@
-"""A stream of the Trackly API: its requests, its verified read and its state."""
+"""The base class of the streams: their requests, one read, and its effect on the state."""
 
 from __future__ import annotations
 
 import itertools
+import json
 import logging
-import random
 import threading
-from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import replace
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
-from functools import cached_property, partial
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
 from http import HTTPStatus
-from http.client import HTTPException
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from urllib.parse import parse_qs, urlsplit
-from weakref import WeakKeyDictionary
 
 import backoff
+import msgspec
 import requests
 from backoff.types import Details
-from requests.exceptions import ProxyError
 from singer_sdk import metrics
 from singer_sdk.authenticators import APIKeyAuthenticator
 from singer_sdk.exceptions import FatalAPIError, RetriableAPIError
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.helpers.types import Context, Record, RequestFunc
 from singer_sdk.pagination import PageNumberPaginator
-from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL, Catalog
+from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
 from singer_sdk.streams import RESTStream
 from singer_sdk.streams.rest import PageContext
 from typing_extensions import override
-from urllib3.exceptions import HTTPError
 
-from tap_trackly import errors, incremental
-from tap_trackly.pagination import Page, PageError, TracklyPaginator, parse_page
-from tap_trackly.prefetch import AHEAD_PER_WORKER, Prefetch, Throttle
-from tap_trackly.records import RecordConverter, key_getter
-from tap_trackly.settings import SettingsError
-from tap_trackly.summary import StreamSummary
-from tap_trackly.transport import LimitedAdapter
-from tap_trackly.verified_read import Listing, RecordError, VerifiedRead
+from tap_trackly import incremental, transport
+from tap_trackly.log import ReadLog, api_words, count, one_line
+from tap_trackly.pagination import ListingError, PageError, PageResponse, TracklyPaginator, no_such_page, parse_page
+from tap_trackly.prefetch import PageSource, Throttle, Wanted
+from tap_trackly.records import RecordConverter, parse_time, utc_text
+from tap_trackly.verified_read import Changes, OrderedRead, VerifiedRead
 
-LONGEST_WAIT = 300.0  # seconds
-_TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS, *range(500, 600)}
-_WARNINGS_PER_FIELD = 10
+_LONGEST_WAIT = 300.0  # seconds
+_NO_SUCH_PAGE = {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY}
+_ADVICE = {
+    401: "Check the setting api_key; keys are created under Settings > API Keys.",
+    403: "The API key has no access; ask the owner of the account or Trackly.",
+    404: "Check the setting api_url; redirects are not followed.",
+    407: "Check the user and password in the environment variable HTTPS_PROXY or HTTP_PROXY.",
+}
+# Imports come with dates before those of contacts that were read.
+_IMPORT_TOLERANCE = timedelta(days=1)
+
+
+class AccountError(FatalAPIError):
+    """An error that every stream would get."""
 
 
 class RateLimitError(RetriableAPIError):
-    """The API asks for fewer requests."""
+    """The API asks for fewer requests.
+
+    Attributes:
+        refusals: How many requests it has refused since the last success; concurrent ones count once.
+    """
+
+    def __init__(self, message: str, response: requests.Response, refusals: int) -> None:
+        super().__init__(message, response)
+        self.refusals = refusals
 
 
 class TracklyStream(RESTStream[int]):
@@ -59,52 +70,34 @@ class TracklyStream(RESTStream[int]):
     In a response, the records are in the field with the name of the stream.
 
     Attributes:
-        listings: The listings that together contain all records of the endpoint.
+        listings: The values of the `status` filter that together return all records; None for no filter.
+        optional_replication_key: The replication key if the catalog asks for incremental replication.
+        is_newest_first: Whether records keep their order, and new ones come first.
         max_page_size: The maximum `per_page` of the endpoint.
         paginated: Whether the endpoint takes `page` and `per_page`. If one that does not returns
             `pagination` in the future, its pages are requested by number.
-        personal_fields: Key fields that are masked in the log.
-        latest_record: The last converted record.
+        personal_fields: Fields with personal data. Values of the stream are not logged if there are any.
+        failure: Why the stream failed in this run; "" if it did not.
+        is_incomplete: Whether records may be missing after this run.
+        requests_sent: The number of requests in this run.
     """
 
-    listings: ClassVar[Sequence[Listing]] = (Listing(),)
+    replication_key: str | None = None
+    optional_replication_key: ClassVar[str | None] = None
+    listings: ClassVar[Sequence[str | None]] = (None,)
+    is_newest_first: ClassVar[bool] = False
     max_page_size: ClassVar[int] = 100
     paginated: ClassVar[bool] = True
     personal_fields: ClassVar[Sequence[str]] = ()
     # requests would send X-Api-Key to any host that a redirect names.
     allow_redirects = False
-    # post_process has already converted all values.
+    extra_retry_statuses = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+    # All values are converted before the SDK sees them.
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.summary = StreamSummary(self.name)
-        self.latest_record: Record | None = None
-        # Read before a catalog is applied, which may have other key properties for the target, or none.
-        self._key_names = tuple(self.primary_keys)
-        self._get_key = key_getter(self._key_names, self.schema["properties"])
-        self._pages: WeakKeyDictionary[requests.Response, Page] = WeakKeyDictionary()
-        self._conforms = False
-        self._replaced: Counter[str] = Counter()
-        self._unknown: set[str] = set()
-        self._logged_failures: set[tuple[str, int]] = set()
-        self._counting = threading.Lock()
-
-    @override
-    def apply_catalog(self, catalog: Catalog) -> None:
-        """Apply a catalog.
-
-        Raises:
-            SettingsError: If it names another replication key; another field may not contain times.
-        """
-        key, entry = self.replication_key, catalog.get_stream(self.name)
-        # Meltano writes a configured key into the metadata, where the SDK ignores it if the entry names one, too.
-        root = entry.metadata.get(()) if entry else None
-        named = [entry and entry.replication_key, getattr(root, "replication_key", None)]
-        if any(each and each != key for each in named):
-            expected = f"the replication key of stream '{self.name}' is {key or 'none'}"
-            raise SettingsError(f"Invalid catalog file: {expected}.")
-        super().apply_catalog(catalog)
+    failure = ""
+    is_incomplete = False
+    requests_sent = 0
 
     @property
     @override
@@ -114,7 +107,7 @@ class TracklyStream(RESTStream[int]):
     @cached_property
     @override
     def authenticator(self) -> APIKeyAuthenticator:
-        return APIKeyAuthenticator(key="X-Api-Key", value=self.config["api_key"])
+        return APIKeyAuthenticator(key="X-Api-Key", value=self.config["api_key"].strip())
 
     @property
     @override
@@ -123,16 +116,21 @@ class TracklyStream(RESTStream[int]):
 
     @property
     @override
-    def timeout(self) -> float:  # type: ignore[override]
-        """The timeout for a whole response, in seconds."""
-        return float(self.config["request_timeout"])
+    def timeout(self) -> int:
+        """The timeout for the body of a response, and for each wait before it, in seconds."""
+        return int(self.config["request_timeout"])
+
+    @property
+    def page_size(self) -> int:
+        """The number of records to request with a page."""
+        return int(self.config.get("page_size", self.max_page_size))
 
     @cached_property
     @override
     def requests_session(self) -> requests.Session:
         session = requests.Session()
         for scheme in ("http://", "https://"):
-            session.mount(scheme, LimitedAdapter(pool_maxsize=int(self.config["concurrency"])))
+            session.mount(scheme, transport.LimitedAdapter(pool_maxsize=self.config["concurrency"]))
         # Look up proxies and certificates of the environment once instead of for each request.
         found = session.merge_environment_settings(self.url_base, {}, None, None, None)
         session.proxies, session.verify, session.trust_env = found["proxies"], found["verify"], False
@@ -140,7 +138,7 @@ class TracklyStream(RESTStream[int]):
 
     @override
     def get_new_paginator(self) -> PageNumberPaginator:
-        return TracklyPaginator(self.get_page)
+        return TracklyPaginator(start_value=1)
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: int | None) -> dict[str, Any]:
@@ -149,71 +147,74 @@ class TracklyStream(RESTStream[int]):
         if self.paginated or next_page_token != 1:
             params["page"] = next_page_token
         if self.paginated:
-            params["per_page"] = int(self.config.get("page_size", self.max_page_size))
+            params["per_page"] = self.page_size
         return params
 
     @override
     def validate_response(self, response: requests.Response) -> None:
-        """Check that a response is the requested page.
+        """Check that a response is a page, and keep the page with the response.
 
         Raises:
+            AccountError: If the API key is not valid.
             RetriableAPIError: If the error is transient.
             FatalAPIError: If the user must fix the error.
         """
-        status = response.status_code
-        if status < HTTPStatus.MULTIPLE_CHOICES:
-            try:
-                self.get_page(response)
-            except PageError as error:
-                raise RetriableAPIError(f"{response.url}: {error}{self._words(response)}.", response) from None
+        query = parse_qs(urlsplit(response.url).query)
+        number, per_page = (int(query.get(name, [default])[0]) for name, default in (("page", 1), ("per_page", 1)))
+        status, validated = response.status_code, cast("PageResponse", response)
+        if number > 1 and status in _NO_SUCH_PAGE:
+            validated.page = no_such_page(number, f"HTTP {status}")
             return
-        message = self.response_error_message(response)
-        if status not in _TRANSIENT:
-            raise FatalAPIError(f"{message} {errors.status_advice(status, message, self.name)}")
-        if status == HTTPStatus.TOO_MANY_REQUESTS or "Retry-After" in response.headers:
-            raise RateLimitError(message, response)
-        raise RetriableAPIError(message, response)
+        if status == HTTPStatus.UNAUTHORIZED:
+            raise AccountError(self.response_error_message(response))
+        super().validate_response(response)
+        if status >= HTTPStatus.MULTIPLE_CHOICES:
+            raise FatalAPIError(self.response_error_message(response))
+        is_empty = status == HTTPStatus.NO_CONTENT
+        body = json.dumps({self.name: []}).encode() if is_empty else response.content
+        try:
+            validated.page = parse_page(body, self.name, number, per_page, paginated=self.paginated)
+        except PageError as error:
+            words = api_words(body, only_code=bool(self.personal_fields))
+            raise RetriableAPIError(f"{response.url}: {one_line(str(error))}{words}.", response) from None
 
     @override
     def response_error_message(self, response: requests.Response) -> str:
-        return f"{response.url}: HTTP {response.status_code}{self._words(response)}."
+        """Return the status, what the API says, and what the user can do."""
+        status, words = response.status_code, api_words(response.content, only_code=bool(self.personal_fields))
+        advice = _ADVICE.get(status, "")
+        if status == HTTPStatus.FORBIDDEN and "_not_enabled" in words:
+            advice = f"The account does not have this product; deselect the stream '{self.name}'."
+        elif HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+            host = response.headers.get("Location", "").partition("://")[2].partition("/")[0] or "the same host"
+            advice = f"It points to {one_line(host)}. {_ADVICE[404]}"
+        return f"{response.url}: HTTP {status}{words}. {advice}".rstrip()
 
     @override
     def parse_response(self, response: requests.Response) -> Iterable[Record]:
-        yield from self.get_page(response).records
-
-    def get_page(self, response: requests.Response) -> Page:
-        """Return the page in a response.
-
-        Raises:
-            PageError: If it is not the requested page.
-        """
-        page = self._pages.get(response)
-        if page is None:
-            query = parse_qs(urlsplit(str(response.url)).query)
-            number = int(query.get("page", ["1"])[0])
-            page = parse_page(response.content, self.name, number, paginated=self.paginated)
-            self._pages[response] = page
-        return page
+        yield from cast("PageResponse", response).page.records
 
     @override
     def request_decorator(self, func: RequestFunc) -> RequestFunc:
         """Return a function that retries transient errors.
 
-        Rate limits count against `backoff_max_tries` only while no other request of the stream succeeds,
-        because a slow but steady run should not fail.
+        Rate limits count only while no other request succeeds, because a slow but steady run should not fail.
         """
-        retry = partial(
-            backoff.on_exception,
+        tries = self.backoff_max_tries()
+        failures = itertools.count(start=1)
+
+        def is_last(error: Exception) -> bool:
+            return (error.refusals if isinstance(error, RateLimitError) else next(failures)) >= tries
+
+        return backoff.on_exception(
             self.backoff_wait_generator,
+            RetriableAPIError,
+            giveup=is_last,
             jitter=self.backoff_jitter,
             on_backoff=self.backoff_handler,
-            on_giveup=self._give_up,
+            on_giveup=_give_up,
             logger=None,  # backoff_handler logs
-        )
-        tries = self.backoff_max_tries()
-        within_rate_limit = retry(exception=RateLimitError, giveup=lambda _: self._throttle.failures >= tries)
-        return retry(exception=RetriableAPIError, max_tries=tries)(within_rate_limit(func))
+        )(func)
 
     @override
     def backoff_max_tries(self) -> int:
@@ -221,56 +222,17 @@ class TracklyStream(RESTStream[int]):
 
     @override
     def backoff_wait_generator(self) -> Generator[float, Any, None]:
-        """Yield the seconds of `Retry-After`, or else 1, 2, 4 and so on.
-
-        For rate limits, the waits restart at 1 after a successful request.
-        """
+        """Yield 1, 2, 4 seconds and so on, or the seconds of `Retry-After` if they are more."""
         error = yield 0.0
-        for failures in itertools.count(start=1):
-            asked = _retry_after(error.response) if isinstance(error, RetriableAPIError) else None
-            exponent = max(1, self._throttle.failures) if isinstance(error, RateLimitError) else failures
-            # With `Retry-After: 0`, all tries would be used up at once.
-            error = yield asked if asked is not None and asked >= 1 else 2.0 ** (exponent - 1)
-
-    @override
-    def backoff_jitter(self, value: float) -> float:
-        """Return a wait up to 50% longer, so that workers do not retry at the same time."""
-        return min(value * random.uniform(1.0, 1.5), LONGEST_WAIT)  # noqa: S311
+        for failures in itertools.count():
+            exponent = error.refusals - 1 if isinstance(error, RateLimitError) else failures
+            error = yield min(max(2.0**exponent, transport.retry_after(error.response)), _LONGEST_WAIT)
 
     @override
     def backoff_handler(self, details: Details) -> None:
-        """Log a retry; after a rate limit, pause all requests."""
-        error, tries, wait = details["exception"], details["tries"], details["wait"]
-        if isinstance(error, RateLimitError):
-            self._throttle.pause(wait)
-        failure = (str(error), tries)
-        if failure not in self._logged_failures:  # several workers may get the same error at the same time
-            self._logged_failures.add(failure)
-            self.logger.warning("%s Retrying in %.1f s (%d of %d).", error, wait, tries, self.backoff_max_tries() - 1)
-
-    def _give_up(self, details: Details) -> None:
-        tries = max(details["tries"], self._throttle.failures)
-        raise FatalAPIError(f"{details['exception']} Gave up after {tries} {'try' if tries == 1 else 'tries'}.")
-
-    @override
-    def post_process(self, row: Record, context: Context | None = None) -> Record | None:
-        """Return a record that is valid against the schema and that every target can store."""
-        try:
-            if self._conforms:
-                self.latest_record = self._converter.complete(row)
-                return self.latest_record
-        except ValueError:  # a time or number is not valid
-            pass
-        record, replaced, unknown = self._converter.convert(row)
-        self.latest_record = record
-        for name, reason in replaced.items():
-            self._replaced[name] += 1
-            if self._replaced[name] <= _WARNINGS_PER_FIELD:
-                self.logger.warning("Record %s: field '%s' %s.", self._shown_key(row), name, reason)
-        if not self._unknown.issuperset(unknown):
-            self._unknown.update(unknown)
-            self.logger.warning("Ignored fields that are not in the schema: %s.", self._shown(", ".join(unknown)))
-        return record
+        retries = self.backoff_max_tries() - 1
+        error, wait, tries = details["exception"], details["wait"], details["tries"]
+        self.logger.warning("%s Retrying in %.1f s (%d of %d).", error, wait, min(tries, retries), retries)
 
     @override
     def generate_child_contexts(self, record: Record, context: Context | None) -> Iterable[Context | None]:
@@ -284,212 +246,245 @@ class TracklyStream(RESTStream[int]):
         return signpost and signpost - incremental.CLOCK_TOLERANCE
 
     @override
+    def compare_start_date(self, value: str, start_date_value: str) -> str:
+        return max(utc_text(value), utc_text(start_date_value))
+
+    @override
     def log(self, message: str, *args: Any, level: int = logging.INFO, **kwargs: Any) -> None:
         """Log a message of the SDK; its errors at debug level, because the tap logs one line for each failure."""
         super().log(message, *args, level=logging.DEBUG if level >= logging.ERROR else level, **kwargs)
 
-    @property
-    def wanted_statuses(self) -> Sequence[str] | None:
-        """The statuses of the records to read; None for all."""
-        return None
-
-    @property
-    def wanted_listings(self) -> Sequence[Listing]:
-        """The listings that together contain all records to read."""
-        statuses = self.wanted_statuses
-        return self.listings if statuses is None else [Listing(status) for status in statuses]
-
     @override
     def request_records(self, context: Context | None) -> Iterator[Record]:
-        """Read the listings and yield the records to emit.
-
-        Raises:
-            FatalAPIError: If a page cannot be read, or a record has no valid key.
-        """
-        summary = self.summary
-        summary.started = datetime.now(timezone.utc)
-        due = self._thresholds(context, summary.started)
-        summary.left_out_as = "before start_date" if due.is_full and due.seen_first else "unchanged"
-        with self._requesting():
-            summary.announced = self._announced()
-            read = VerifiedRead(self.wanted_listings, self, self._get_key, 2 * AHEAD_PER_WORKER * self._concurrency)
-            try:
-                for page, new, changed in read:
-                    summary.log_progress(read, self.logger)
-                    records = [*self._due(new, due.seen_first), *self._due(changed, due.seen_changed)]
-                    self._conforms = bool(records) and self._converter.conforms(page)
-                    summary.emitted += len(records)
-                    summary.left_out += len(new) + len(changed) - len(records)
-                    yield from records
-            except RecordError as error:
-                raise FatalAPIError(f"Stream '{self.name}', {self.get_url(context)}: {error}.") from None
-            finally:
-                self._conforms = False
-        self._end_read(read, due)
-
-    def pages(self, listing: Listing, start: int) -> Generator[Page, None, None]:
-        """Yield the pages of a listing, starting at a page number."""
-        paginator = self.get_new_paginator()
-        number, last_number = max(start, paginator.current_value), start
-        while not paginator.finished:
-            upcoming = ((listing, each) for each in range(number + 1, last_number + 1))
-            response = self._prefetch.get((listing, number), upcoming)
-            page = self._parsed(response)
-            yield page
-            paginator.advance(response)
-            number, last_number = paginator.current_value, page.last_number
-
-    def request(self, wanted: Sequence[tuple[Listing, int]]) -> Sequence[Page]:
-        """Request pages anew and return them."""
-        self._prefetch.discard()
-        return [self._parsed(self._prefetch.get(each, wanted[place:])) for place, each in enumerate(wanted, start=1)]
-
-    def discard_prefetched(self) -> None:
-        """Discard prefetched pages."""
-        self._prefetch.discard()
+        """Read the listings, convert the records, emit those that are due, and decide whether the read was complete."""
+        started = datetime.now(timezone.utc)
+        threshold, is_full = self._threshold(context, started)
+        log, connection = ReadLog(self.name, self.logger, self.personal_fields), Connection(self)
+        with closing(self._source(connection, is_full=is_full)) as source:
+            read = self._new_read(source, None if is_full else threshold)
+            for changes in read:
+                log.progress(read)
+                for record in self._converted(changes, log):
+                    if incremental.is_due(record.get(str(self.replication_key)), threshold):
+                        log.emitted += 1
+                        yield record
+        self.requests_sent += connection.sent
+        self._end_read(read, log, connection.started, started if is_full else None)
 
     def count_records(self) -> int:
         """Return the sum of the `total` of each listing."""
-        with self._requesting():
-            return self._announced()
+        connection = Connection(self)
+        pages = [connection.fetch(Wanted(listing, 1, self.page_size)).page for listing in self.listings]
+        return sum(page.total or 0 for page in pages)
 
-    def _announced(self) -> int:
-        first_pages = self._prefetch.peek([(listing, 1) for listing in self.wanted_listings])
-        return sum(self.get_page(response).total for response in first_pages)
+    def begin_send(self) -> None:
+        """Note in the state that this run sends records, if its settings differ from those of the last full resend."""
+        if self.selected and self.replication_method == REPLICATION_INCREMENTAL:
+            incremental.begin_send(self.stream_state, self._fingerprint)
 
-    @contextmanager
-    def _requesting(self) -> Iterator[None]:
-        self._throttle = Throttle(self._concurrency)
-        self._request_page = self.request_decorator(self._send)
-        _ = self.requests_session  # created here, before several workers create it at once
-        with (
-            self.get_http_request_counter() as self._request_counter,
-            closing(Prefetch(self._fetch, self._concurrency)) as self._prefetch,
-        ):
-            yield
+    def _source(self, connection: Connection, *, is_full: bool) -> PageSource:
+        # The end of a read of new records is near.
+        ahead = 2.0 if self.is_newest_first and not is_full else float("inf")
+        return PageSource(connection.fetch, self.get_new_paginator, int(self.config["concurrency"]), ahead)
 
-    def _parsed(self, response: requests.Response) -> Page:
-        return replace(self.get_page(response), records=list(self.parse_response(response)))
-
-    def _fetch(self, wanted: tuple[Listing, int]) -> requests.Response:
-        listing, number = wanted
-        context = {"status": listing.status} if listing.status else None
-        request = self.get_http_request(page=PageContext(stream_context=context, next_page_token=number))
-        query = request.encode_params()
-        prepared = self.build_prepared_request(
-            method=request.method, url=request.url, params=query, headers=request.headers, json=request.data
-        )
-        return self._request_page(prepared, context)
-
-    def _send(self, request: requests.PreparedRequest, context: Context | None) -> requests.Response:
-        tags = {metrics.Tag.STREAM: self.name, metrics.Tag.ENDPOINT: self.path}
-        with self._throttle.slot(RateLimitError), metrics.Timer(metrics.Metric.HTTP_REQUEST_DURATION, tags) as timer:
-            with self._counting:
-                self._request_counter.increment()
-            try:
-                response = self.requests_session.send(
-                    request, timeout=self.timeout, allow_redirects=self.allow_redirects
-                )
-            except (OSError, TypeError, ValueError, HTTPError, HTTPException) as error:
-                raise self._connection_error(error, str(request.url)) from None
-            timer.tags[metrics.Tag.HTTP_STATUS_CODE] = response.status_code
-            self.validate_response(response)
-        self._logged_failures.clear()
-        self.update_sync_costs(request, response, context)
-        return response
-
-    def _connection_error(self, error: Exception, url: str) -> RetriableAPIError | FatalAPIError:
-        cause = errors.root_cause(error)
-        if advice := errors.connection_advice(error):
-            return FatalAPIError(f"{url}: {errors.connection_words(cause)}. {advice}")
-        if errors.is_unreachable(error):
-            where = "the environment variable HTTPS_PROXY" if isinstance(error, ProxyError) else "the setting api_url"
-            return RetriableAPIError(f"{self.url_base}: {errors.connection_words(cause)}. Check {where}.")
-        return RetriableAPIError(f"{url}: {errors.connection_words(cause)}.")
-
-    def _thresholds(self, context: Context | None, now: datetime) -> incremental.Thresholds:
-        if self.replication_method != REPLICATION_INCREMENTAL:
-            return incremental.Thresholds()
-        hours = float(self.config["full_resend_hours"])
-        reason = incremental.resend_reason(self.stream_state, now, hours, self._fingerprint)
-        bookmark = self.get_starting_timestamp(context)
-        due = incremental.thresholds(self.stream_state, bookmark, self.config.get("start_date"), reason, now)
-        if due.is_bookmark_in_future:
-            self.logger.warning("The bookmark is after the start of this run and is ignored: emitting all records.")
-        elif reason:
-            self.logger.info("Full resend: %s.", reason)
-        return due
-
-    def _due(self, records: Sequence[Record], threshold: str | None) -> Iterator[Record]:
-        key, wanted = str(self.replication_key), self.wanted_statuses
-        if wanted is None and threshold is None:
-            yield from records
-            return
-        for record in records:
-            if wanted is not None and record.get("status") not in wanted:
-                self.summary.unwanted += 1
-            elif incremental.should_emit(record.get(key), threshold):
-                yield record
-
-    def _end_read(self, read: VerifiedRead, due: incremental.Thresholds) -> None:
-        state = self.stream_state
-        if not read.is_verified:
-            state.pop("progress_markers", None)  # from which the SDK would set the bookmark
-        elif self.replication_method == REPLICATION_INCREMENTAL and (
-            due.is_full or incremental.LAST_FULL_SEND not in state
-        ):
-            state[incremental.LAST_FULL_SEND] = self.summary.started.isoformat()
-            state[incremental.LAST_FULL_SEND_OF] = self._fingerprint
-        self.summary.log_end(read, self.logger)
-        if read.is_verified and read.duplicates:
-            example = self._shown(str(read.duplicates[0]))
-            self.logger.warning("The API returns %d duplicate records, such as %s.", len(read.duplicates), example)
-        for name, count in self._replaced.items():
-            if count > _WARNINGS_PER_FIELD:
-                self.logger.warning("Field '%s' was invalid in %d records.", name, count)
+    def _new_read(self, source: PageSource, threshold: str | None) -> VerifiedRead:
+        if not self.is_newest_first:
+            return VerifiedRead(self.listings, source, self._key_of, self.page_size)
+        is_old = None
+        if threshold and self.replication_method == REPLICATION_INCREMENTAL:
+            is_old = _older_than(parse_time(threshold) - _IMPORT_TOLERANCE, str(self.replication_key))
+        return OrderedRead(self.listings, source, self._key_of, self.page_size, is_old=is_old)
 
     @cached_property
-    def _concurrency(self) -> int:
-        return int(self.config["concurrency"])
+    def _key_of(self) -> Callable[[Record], Any]:
+        names = tuple(self.primary_keys)
+        if len(names) == 1:
+            (name,) = names
+            return lambda record: str(record.get(name))
+        return lambda record: tuple([str(record.get(name)) for name in names])
+
+    def _converted(self, changes: Changes, log: ReadLog) -> Iterator[Record]:
+        """Yield the records of a page, converted, without those that have no valid key."""
+        keys, deselected = self.primary_keys, self._deselected
+        converted = self._converter.convert_all(changes.records, is_clean=changes.page.is_clean)
+        for raw, (record, changed) in zip(changes.records, converted, strict=True):
+            missing = next((name for name in keys if record[name] is None or record[name] == ""), None)
+            if changed and not missing:
+                log.changed_values({name: raw.get(name) for name in keys}, changed)
+            if missing:
+                where = f"{changes.listing or 'default'} listing, page {changes.page.number}"
+                place = next(place for place, each in enumerate(changes.page.records, start=1) if each is raw)
+                reason = changed.get(missing, "is missing or empty").partition(",")[0]
+                log.without_key(f"{where}, record {place}: key field '{missing}' {reason}")
+                continue
+            for name in deselected:
+                del record[name]
+            yield record
+
+    def _threshold(self, context: Context | None, now: datetime) -> tuple[str | None, bool]:
+        """Return the minimum replication key value of the records to emit, and whether this is a full resend."""
+        if self.replication_method != REPLICATION_INCREMENTAL:
+            return None, True
+        state, hours = self.stream_state, int(self.config["full_resend_hours"])
+        reason = incremental.resend_reason(state, now, hours, self._fingerprint)
+        if reason and "replication_key_value" in state:
+            self.logger.info("%s: Full resend: %s.", self.name, reason)
+        is_full = bool(reason) or state.get("replication_key_value") is None
+        start = self.config.get("start_date") if is_full else self.get_starting_replication_key_value(context)
+        return start and utc_text(start), is_full
+
+    def _end_read(self, read: VerifiedRead, log: ReadLog, began: datetime | None, full_send: datetime | None) -> None:
+        """Log the result of a read; unless it was complete, leave the bookmark where it was."""
+        state = self.stream_state
+        errors = [*map(str, read.errors), *log.failures]
+        self.failure = errors[0] if errors else ""
+        self.is_incomplete = bool(read.reason or errors)
+        if self.is_incomplete:
+            state.pop("progress_markers", None)  # from which the SDK would set the bookmark
+        elif self.replication_method == REPLICATION_INCREMENTAL:
+            signpost = self.get_replication_key_signpost()
+            if signpost and began:
+                limit = min(signpost, began - incremental.CLOCK_TOLERANCE)
+                self.state_manager.write_replication_key_signpost(limit)
+            if full_send or incremental.LAST_FULL_SEND not in state:
+                state[incremental.LAST_FULL_SEND] = (full_send or datetime.now(timezone.utc)).isoformat()
+                state[incremental.LAST_FULL_SEND_OF] = self._fingerprint
+        log.end(read, errors)
 
     @cached_property
     def _converter(self) -> RecordConverter:
         return RecordConverter(self.effective_schema["properties"])
 
     @cached_property
+    def _deselected(self) -> Sequence[str]:
+        return [name for name in self.effective_schema["properties"] if not self.mask["properties", name]]
+
+    @cached_property
     def _fingerprint(self) -> str:
         config = self.config
-        selected = [name for name in self.effective_schema["properties"] if self.mask["properties", name]]
-        maps = {name: config[name] for name in config if name.startswith(("flattening_", "stream_map"))}
+        selected = sorted(self.effective_schema["properties"].keys() - {*self._deselected})
         return incremental.fingerprint_of(
             account=[self.url_base, config["api_key"]],
-            settings=[list(map(str, self.wanted_listings)), config.get("start_date")],
-            selection=sorted(selected),
-            stream_maps=maps,
+            settings=[self.listings, config.get("start_date")],
+            selection=selected,
+            stream_maps={name: config[name] for name in config if name.startswith(("flattening_", "stream_map"))},
         )
 
-    def _shown_key(self, record: Record) -> str:
-        hidden = self.personal_fields
-        return " ".join(
-            f"{name}={'***' if name in hidden else self._shown(str(record.get(name)))}" for name in self._key_names
+
+class Connection:
+    """The requests of one read, which slow down together after a rate limit.
+
+    Attributes:
+        sent: The number of requests.
+        started: When the API sent the first response, by its `Date` header; None if that is not known.
+    """
+
+    def __init__(self, stream: TracklyStream) -> None:
+        self.sent = 0
+        self.started: datetime | None = None
+        self._stream = stream
+        self._session = stream.requests_session  # created here, before several workers create it at once
+        self._throttle = Throttle(int(stream.config["concurrency"]))
+        self._lock = threading.Lock()
+
+    def fetch(self, wanted: Wanted) -> PageResponse:
+        """Request a page.
+
+        Raises:
+            AccountError: If every stream would get this error.
+            ListingError: If the listing cannot be read.
+        """
+        stream = self._stream
+        context = {"status": wanted.listing} if wanted.listing else None
+        request = stream.get_http_request(page=PageContext(stream_context=context, next_page_token=wanted.number))
+        if "per_page" in request.params:
+            request.params["per_page"] = wanted.size
+        prepared = stream.build_prepared_request(
+            method=request.method, url=request.url, params=request.encode_params(), headers=request.headers
         )
+        send = stream.request_decorator(self._send if wanted.is_announced else self._send_unannounced)
+        try:
+            return cast("PageResponse", send(prepared, context))
+        except AccountError:
+            raise
+        except FatalAPIError as error:
+            raise ListingError(str(error)) from None
 
-    def _shown(self, text: str) -> str:
-        """Return text from the API in a form that may be logged."""
-        text = errors.mask(text, self.config["api_key"])
-        return errors.one_line(errors.without_phone_numbers(text) if self.personal_fields else text)
+    def _send_unannounced(self, request: requests.PreparedRequest, context: Context | None) -> requests.Response:
+        """Request a page after the last announced one: whatever comes, it is not an error."""
+        try:
+            response = cast("PageResponse", self._send(request, context))
+            response.page = msgspec.structs.replace(response.page, doubt="")
+        except (AccountError, RateLimitError):
+            raise
+        except (FatalAPIError, RetriableAPIError) as error:
+            if isinstance(error, RetriableAPIError) and error.response is None:
+                raise
+            response = PageResponse()
+            response.page = no_such_page(2, str(error))
+        return response
 
-    def _words(self, response: requests.Response) -> str:
-        words = self._shown(errors.api_words(response.content))
-        return f", {words}" if words else ""
+    def _send(self, request: requests.PreparedRequest, _: Context | None) -> requests.Response:
+        stream = self._stream
+        tags = {metrics.Tag.STREAM: stream.name, metrics.Tag.ENDPOINT: stream.path}
+        with self._throttle.slot(), metrics.Timer(metrics.Metric.HTTP_REQUEST_DURATION, tags) as timer:
+            with self._lock:
+                self.sent += 1
+            try:
+                response = self._session.send(request, timeout=stream.timeout, allow_redirects=stream.allow_redirects)
+            except transport.ResponseTooLargeError:
+                limit = f"{transport.MAX_BODY >> 20} MB"
+                message = f"{request.url}: the response is larger than {limit}. Set a smaller page_size."
+                raise FatalAPIError(message) from None
+            except transport.ERRORS as error:
+                raise self._connection_error(str(request.url), error) from None
+            timer.tags[metrics.Tag.HTTP_STATUS_CODE] = response.status_code
+            self._session.cookies.update(response.cookies)  # a load balancer may keep a client on one server
+            self.started = self.started or _date_of(response)
+            try:
+                stream.validate_response(response)
+            except RetriableAPIError as error:
+                if response.status_code != HTTPStatus.TOO_MANY_REQUESTS and "Retry-After" not in response.headers:
+                    raise
+                self._throttle.slow_down(max(1.0, transport.retry_after(response)))
+                raise RateLimitError(str(error), response, self._throttle.refusals) from None
+        self._throttle.speed_up()
+        return response
+
+    def _connection_error(self, url: str, error: Exception) -> FatalAPIError | RetriableAPIError:
+        words, advice = transport.connection_words(error), transport.connection_advice(error)
+        if advice:
+            return AccountError(f"{url}: {words}. {advice}")
+        if transport.is_unreachable(error):
+            return UnreachableError(f"{self._stream.url_base}: {words}. Check the setting api_url.")
+        return RetriableAPIError(f"{url}: {words}.")
 
 
-def _retry_after(response: requests.Response | None) -> float | None:
-    """Return the seconds to wait by `Retry-After`; None without a valid header."""
-    header = response.headers.get("Retry-After", "").strip() if response is not None else ""
-    if header.isdecimal():
-        return float(header)
+class UnreachableError(RetriableAPIError):
+    """No connection to the API was made."""
+
+
+def _give_up(details: Details) -> None:
+    error, tries = details["exception"], details["tries"]
+    kind = AccountError if isinstance(error, UnreachableError) else FatalAPIError
+    raise kind(f"{error} Gave up after {count(tries, 'try').replace('trys', 'tries')}.")
+
+
+def _date_of(response: requests.Response) -> datetime | None:
     try:
-        return (parsedate_to_datetime(header) - datetime.now(timezone.utc)).total_seconds()
-    except (OverflowError, TypeError, ValueError):
+        return parse_time(response.headers.get("Date"))
+    except ValueError:
         return None
+
+
+def _older_than(time: datetime, name: str) -> Callable[[Record], bool]:
+    """Return a function that returns whether a field of a record is a time before another one."""
+    limit = utc_text(time.isoformat())
+
+    def is_old(record: Record) -> bool:
+        try:
+            return utc_text(record.get(name)) < limit
+        except ValueError:
+            return False
+
+    return is_old

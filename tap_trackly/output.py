@@ -1,19 +1,27 @@
-"""Writes messages to standard output in batches of whole lines. A STATE flushes them."""
+"""Standard output: whole lines, also when a signal ends the run."""
 
 from __future__ import annotations
 
 import atexit
+import logging
 import os
+import select
+import signal
+import threading
+from contextlib import nullcontext
 
 from singer_sdk.contrib.msgspec import MsgSpecWriter, encoder
 from singer_sdk.exceptions import SingerSDKError
-from singer_sdk.singerlib import Message, StateMessage
+from singer_sdk.singerlib import Message, RecordMessage, StateMessage
 from typing_extensions import override
 
-from tap_trackly.shutdown import WRITING
-
 _STDOUT = 1
-_CHUNK = 1 << 16  # bytes, the capacity of a pipe
+# A pipe takes as many bytes whole, or none of them (PIPE_BUF of Linux).
+_GROUP = 4096
+# Held while a longer line is written, which a signal must not cut.
+_LONG_LINE = threading.Lock()
+_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+_LONGEST_WAIT = 2.0  # seconds to wait for a blocked log after a signal
 
 
 class TargetError(SingerSDKError):
@@ -21,17 +29,17 @@ class TargetError(SingerSDKError):
 
 
 class LineWriter(MsgSpecWriter):
-    """Writes messages to standard output.
+    """Writes messages to standard output, in groups of whole lines.
 
     A STATE is written together with all messages before it, so a target that received a STATE received all
     records that it covers.
 
     Attributes:
-        ends_with_state: Whether the latest message is a STATE.
+        records: The number of RECORD messages.
     """
 
     def __init__(self) -> None:
-        self.ends_with_state = False
+        self.records = 0
         self._waiting = bytearray()
         atexit.register(self._flush_at_exit)
 
@@ -42,20 +50,24 @@ class LineWriter(MsgSpecWriter):
         Raises:
             TargetError: If the target no longer reads.
         """
-        encoder.encode_into(message.to_dict(), self._waiting, -1)  # -1: at the end
+        self.records += isinstance(message, RecordMessage)
+        end = len(self._waiting)
+        encoder.encode_into(message.to_dict(), self._waiting, end)
         self._waiting += b"\n"
-        self.ends_with_state = isinstance(message, StateMessage)
-        if len(self._waiting) >= _CHUNK or self.ends_with_state:
+        if len(self._waiting) > _GROUP and end:
+            line = self._waiting[end:]
+            del self._waiting[end:]
+            self.flush()
+            self._waiting += line
+        if len(self._waiting) >= _GROUP or isinstance(message, StateMessage):
             self.flush()
 
     def flush(self) -> None:
         """Write the buffered messages."""
         lines, self._waiting = self._waiting, bytearray()
         try:
-            with WRITING:
-                rest = memoryview(lines)
-                while rest:
-                    rest = rest[os.write(_STDOUT, rest) :]
+            with _LONG_LINE if len(lines) > _GROUP else nullcontext():
+                _write(lines)
         except OSError as error:
             raise TargetError(f"The target stopped reading ({error.strerror}). See its log.") from None
 
@@ -64,3 +76,35 @@ class LineWriter(MsgSpecWriter):
             self.flush()
         except TargetError:
             os._exit(1)  # the run has already failed and logged its error
+
+
+def _write(lines: bytearray) -> None:
+    rest = memoryview(lines)
+    while rest:
+        try:
+            rest = rest[os.write(_STDOUT, rest) :]
+        except BlockingIOError:
+            select.select([], [_STDOUT], [])
+
+
+def end_on_signal(logger: logging.Logger) -> None:
+    """Let SIGINT, SIGTERM and SIGHUP end the process with exit status 130, 143 and 129.
+
+    The SDK's handler would write a STATE, perhaps into the middle of another message, and exit with 0.
+    A signal handler also could not run while a slow target blocks a write, so a thread waits for the signal.
+    """
+    # Signals that are ignored at the start, as with nohup, stay ignored.
+    signals = {number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    threading.Thread(target=_wait_for_signal, args=(signals, logger), daemon=True).start()
+
+
+def _wait_for_signal(signals: set[signal.Signals], logger: logging.Logger) -> None:
+    number = signal.sigwait(signals)
+    # In a thread, because the log may block, like the target.
+    words = ("Stopped by %s. Bookmark not advanced.", signal.Signals(number).name)
+    goodbye = threading.Thread(target=logger.warning, args=words, daemon=True)
+    goodbye.start()
+    goodbye.join(_LONGEST_WAIT)
+    _LONG_LINE.acquire()
+    os._exit(128 + number)

@@ -1,144 +1,158 @@
-"""Pages of a listing: parsing, and the paginator."""
+"""Pages of a listing: what is in a response, and which page is next."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from decimal import MAX_PREC, Clamped, Context, Decimal, Overflow, Subnormal
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import requests
 from singer_sdk.pagination import PageNumberPaginator
 from typing_extensions import override
 
+from tap_trackly.records import MAX_EXPONENT
+
 Record = dict[str, Any]
 
-MAX_EXPONENT = 307  # the largest exponent of numbers that no target reads as Infinity
-
-# 64-bit integers: more than any count.
-_MAX_COUNT = 2**63 - 1
-_Count = Annotated[int, msgspec.Meta(ge=0, le=_MAX_COUNT)]
+_MAX_DIGITS = 18  # of a count; more are no count
 
 # Keeps every digit, and raises ArithmeticError for numbers beyond the range that every target can store.
 _decimals = Context(prec=MAX_PREC, Emin=-MAX_EXPONENT, Emax=MAX_EXPONENT, traps=[Clamped, Overflow, Subnormal])
 _decode = msgspec.json.Decoder(dict[str, Any], float_hook=_decimals.create_decimal).decode
 
 
+class ListingError(Exception):
+    """A listing cannot be read; other listings may be."""
+
+
 class PageError(ValueError):
-    """A response is not the requested page; the message names the field."""
+    """A response is not a page; the message says why."""
 
 
-@dataclass(frozen=True)
-class Page:
-    """A page, checked to be the requested one.
+class Page(msgspec.Struct, frozen=True):
+    """The records in a response, and what it says about the listing.
 
     Attributes:
-        number: The page number, from 1.
+        number: The page number that was requested, from 1.
         records: The records as the API sent them, numbers with a fraction or an exponent as `Decimal`.
-        count: The number of records that the API sent.
-        per_page: The number of records on a full page.
-        total: The number of records in the listing, according to the API.
-        total_pages: The number of pages of the listing, according to the API.
+        per_page: The number of records on a full page: as announced, or else as requested.
+        total: The number of records in the listing, as announced; None if it is not.
+        last_number: The number of the last page, as announced; 0 if it is not.
+        has_size: Whether the response says how many records a full page has.
+        doubt: Why the response looks like a transient fault; "" if it does not.
         is_clean: Whether no character and no decimal number in it needs to be replaced.
     """
 
     number: int
-    records: list[Any]  # not list[Record], for which msgspec would copy each record
-    count: int
-    per_page: Annotated[int, msgspec.Meta(ge=1, le=_MAX_COUNT)]
-    total: _Count
-    total_pages: _Count
+    records: list[Record]
+    per_page: int
+    total: int | None = None
+    last_number: int = 0
+    has_size: bool = True
+    doubt: str = ""
     is_clean: bool = False
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the page has as many records as a page can have."""
-        return self.count >= self.per_page
 
     @property
     def end(self) -> int:
         """The number of records up to the end of this page."""
-        return (self.number - 1) * self.per_page + self.count
-
-    @property
-    def last_number(self) -> int:
-        """The number of the last page, by the count of records."""
-        return max(1, -(-self.total // self.per_page))
+        return (self.number - 1) * self.per_page + len(self.records)
 
     @property
     def has_next(self) -> bool:
-        """Whether there is another page, by the counts; also after a full page past the announced end."""
-        return self.is_full and (self.number != self.last_number or self.number < self.total_pages)
+        """Whether there may be another page: more are announced, or this one is full or of unknown size."""
+        is_full = len(self.records) >= self.per_page or not self.has_size
+        return bool(self.records) and (is_full or self.number < self.last_number)
+
+
+class PageResponse(requests.Response):
+    """A response that was validated."""
+
+    page: Page
 
 
 class TracklyPaginator(PageNumberPaginator):
-    """Moves through the pages of one listing.
-
-    Args:
-        parse: Returns the page in a response.
-    """
-
-    def __init__(self, parse: Callable[[requests.Response], Page]) -> None:
-        super().__init__(start_value=1)
-        self._parse = parse
+    """Moves through the pages of one listing."""
 
     @override
-    def get_next(self, response: requests.Response) -> int | None:
-        """Return the page number after that of the response, which may differ from the current page."""
-        page = self._parse(response)
-        return page.number + 1 if page.has_next else None
+    def get_next(self, response: PageResponse) -> int | None:  # type: ignore[override]
+        """Return the number of the page after the response, or None after the last one."""
+        return response.page.number + 1 if response.page.has_next else None
 
 
-def parse_page(body: bytes, records_key: str, number: int, *, paginated: bool = True) -> Page:
+def parse_page(body: bytes, records_key: str, number: int, per_page: int, *, paginated: bool = True) -> Page:
     """Return the page in the body of a response.
 
     Args:
         body: The JSON text.
         records_key: The field that contains the records.
-        number: The page that was requested.
-        paginated: Whether `pagination` is required. Without it, the response is the whole listing.
+        number: The page number that was requested.
+        per_page: The page size that was requested.
+        paginated: Whether the endpoint has pages. Otherwise a response without `pagination` is the whole listing.
 
     Raises:
-        PageError: If the response is not the requested page; the message names the field.
+        PageError: If it contains no array of objects.
     """
-    try:
-        answer, is_clean = _parse_json(body)
-        return _read_page(answer, records_key, number, paginated=paginated, is_clean=is_clean)
-    except (ArithmeticError, RecursionError, ValueError) as error:
-        reason = str(error).replace(" - at `$.", " in field `pagination.")
-        raise PageError(f"the response is not the expected JSON object: {reason}") from None
+    answer, is_clean = _parse_json(body)
+    items = answer.get(records_key, "")
+    items = [] if items is None else items
+    records = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+    if not records and (items != [] or answer.get("error")):
+        reason = "field 'error' is set" if answer.get("error") else f"'{records_key}' is not an array of objects"
+        raise PageError(reason)
+    hints = answer.get("pagination")
+    if not isinstance(hints, dict):
+        hints = {} if paginated else {"total": len(records), "per_page": len(records) + 1}
+    echo, size, total, pages = (_count(hints.get(name)) for name in ("page", "per_page", "total", "total_pages"))
+    if total is None and number == 1 and not items:
+        total = 0  # an empty listing needs no counts
+    announced = -(-(total or 0) // (size or per_page))
+    page = Page(number, records, size or per_page, total, max(announced, pages or 0), bool(size), is_clean=is_clean)
+    doubt = "field 'error' is set" if answer.get("error") else _doubt(page, echo, len(items))
+    return msgspec.structs.replace(page, doubt=doubt) if doubt else page
+
+
+def no_such_page(number: int, reason: str) -> Page:
+    """Return the page for a response that says that a listing has no such page."""
+    return Page(number, [], 1, doubt=reason)
+
+
+def _doubt(page: Page, echo: int | None, items: int) -> str:
+    """Return why a page looks like a transient fault: not the requested page, or not as many records as announced."""
+    count = len(page.records)
+    expected = min(page.per_page, (page.total or 0) - page.end + count)
+    if count < items:
+        return f"{items - count} of {items} items are not objects"
+    if count and echo not in {None, page.number}:
+        return "'pagination.page' is not the requested page"
+    if count > page.per_page:
+        return "more records than 'pagination.per_page'"
+    return "fewer records than announced" if count < expected else ""
 
 
 def _parse_json(body: bytes) -> tuple[dict[str, Any], bool]:
     """Return the JSON object, and whether no character and no decimal number in it needs to be replaced."""
     try:
         return _decode(body), b"\\u0000" not in body
-    except (ArithmeticError, ValueError):  # such as NaN or a lone surrogate, which records.py replaces
-        return msgspec.convert(json.loads(body, parse_float=Decimal), dict[str, Any]), False
+    except (ArithmeticError, RecursionError, ValueError):  # such as NaN or a lone surrogate, which records.py replaces
+        pass
+    if body.lstrip()[:1] == b"<":
+        raise PageError("the response is HTML, not JSON. Check the setting api_url")
+    try:
+        try:
+            answer = json.loads(body, parse_float=Decimal)
+        except UnicodeDecodeError:
+            answer = json.loads(body.decode(errors="replace"), parse_float=Decimal)
+        return msgspec.convert(answer, dict[str, Any]), False
+    except (RecursionError, ValueError) as error:
+        raise PageError(f"the response is not a JSON object: {error}") from None
 
 
-def _read_page(answer: dict[str, Any], records_key: str, number: int, *, paginated: bool, is_clean: bool) -> Page:
-    if answer.get("error"):
-        raise ValueError("field 'error' is set")
-    records = answer.get(records_key)
-    if not isinstance(records, list) or not set(map(type, records)) <= {dict}:
-        raise ValueError(f"no array of objects '{records_key}'")
-    count = len(records)
-    pagination = answer.get("pagination")
-    if pagination is None and not paginated:
-        pagination = {"page": 1, "per_page": count + 1, "total": count, "total_pages": 1}
-    if not isinstance(pagination, dict):
-        raise ValueError("no object 'pagination'")  # noqa: TRY004
-    echo = pagination.get("page")
-    if str(echo) != str(number):
-        found = echo if isinstance(echo, int) else "not an integer"
-        raise ValueError(f"field 'pagination.page' is {found}, but page {number} was requested")
-    counts = {name: pagination.get(name) for name in ("per_page", "total", "total_pages")}
-    fields = {"number": number, "records": records, "count": count, "is_clean": is_clean, **counts}
-    page = msgspec.convert(fields, Page, strict=False)  # a count may be a string
-    if count > page.per_page or (number < page.last_number and not page.is_full):
-        found = f"{count} records on page {number}, but 'per_page' is {page.per_page}, 'total' is {page.total}"
-        raise ValueError(f"field '{records_key}' has {found}")
-    return page
+def _count(hint: Any) -> int | None:
+    """Return a count, which may be text or 4.0; None if it is not one."""
+    try:
+        exact = Decimal(str(hint))
+        is_count = exact.adjusted() < _MAX_DIGITS and exact >= 0 and exact == int(exact)
+    except (ArithmeticError, ValueError):  # also Infinity and NaN
+        return None
+    return int(exact) if is_count else None

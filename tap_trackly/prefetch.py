@@ -1,94 +1,143 @@
-"""Prefetches pages concurrently, and slows down after a rate limit."""
+"""Fetches pages concurrently, ahead of their use, and slows down after a rate limit."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import islice
 from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import NamedTuple
 
-WantedT = TypeVar("WantedT", bound=Hashable)
-PageT = TypeVar("PageT")
+from singer_sdk.pagination import PageNumberPaginator
+
+from tap_trackly.pagination import ListingError, Page, PageResponse
 
 # Pages per worker that are in flight or wait to be read: enough to keep workers busy while a page is
 # processed, but not so many that memory grows with the account.
-AHEAD_PER_WORKER = 2
+_AHEAD_PER_WORKER = 2
 # A changing listing is read page by page: `discard` resets the look-ahead to 1, and each page adds this much.
 _MORE_AHEAD_PER_PAGE = 1 / 4
 
 
-class Prefetch(Generic[WantedT, PageT]):
-    """Fetches pages before they are requested with `get`.
+class Wanted(NamedTuple):
+    """A page to request.
 
-    The threads are daemons, so that a failed process does not wait for responses.
-
-    Args:
-        fetch: Returns a page.
-        workers: The number of pages that are fetched concurrently.
+    Attributes:
+        listing: The `status` filter; None for the default listing.
+        number: The page number.
+        size: The page size.
+        is_announced: Whether the page is within the announced ones. The response to another may be any error.
     """
 
-    def __init__(self, fetch: Callable[[WantedT], PageT], workers: int) -> None:
+    listing: str | None
+    number: int
+    size: int
+    is_announced: bool = True
+
+
+class PageSource:
+    """The pages of listings, fetched ahead. The threads are daemons, so that a failed run ends at once.
+
+    Args:
+        fetch: Requests a page; raises ListingError if the listing cannot be read.
+        new_paginator: Returns a paginator for one listing.
+        workers: The number of pages that are fetched concurrently.
+        ahead: How many pages may be fetched before they are read, at first; by default as many as later.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[Wanted], PageResponse],
+        new_paginator: Callable[[], PageNumberPaginator],
+        workers: int,
+        ahead: float = float("inf"),
+    ) -> None:
         self._fetch = fetch
-        self._ahead = self._most_ahead = float(workers * AHEAD_PER_WORKER)
-        self._futures: dict[WantedT, Future[PageT]] = {}
-        self._failures: list[Exception] = []  # the first since the last discard; later pages get it, too
-        self._queue: SimpleQueue[tuple[WantedT, Future[PageT], list[Exception]] | None] = SimpleQueue()
+        self._new_paginator = new_paginator
+        self._workers = workers
+        self._most_ahead = float(workers * _AHEAD_PER_WORKER)
+        self._ahead = min(ahead, self._most_ahead)
+        self._futures: dict[Wanted, Future[PageResponse]] = {}
+        self._queue: SimpleQueue[tuple[Wanted, Future[PageResponse]] | None] = SimpleQueue()
+        self._believed: set[tuple[str | None, str]] = set()
+        self._failure: Exception | None = None
         for _ in range(workers):
             threading.Thread(target=self._work, daemon=True).start()
 
-    def get(self, wanted: WantedT, upcoming: Iterable[WantedT] = ()) -> PageT:
-        """Return a page, and prefetch the upcoming pages.
+    def pages(self, listing: str | None, size: int, following: Sequence[str | None] = ()) -> Iterator[Page]:
+        """Yield the pages of a listing, and fetch the first pages of the following listings meanwhile.
 
         Raises:
-            Exception: The error of fetching the page. No page is fetched then until `discard` is called.
+            ListingError: If the listing cannot be read.
         """
-        self._submit([wanted, *islice(upcoming, int(self._ahead) - 1)])
-        self._ahead = min(self._ahead + _MORE_AHEAD_PER_PAGE, self._most_ahead)
-        return self._futures.pop(wanted).result()
+        paginator = self._new_paginator()
+        number, last_number = paginator.current_value, 0
+        first_pages = [Wanted(each, number, size) for each in following]
+        while not paginator.finished:
+            rest = (Wanted(listing, each, size) for each in range(number + 1, last_number + 1))
+            is_announced = number <= (last_number or number)
+            response = self._get(Wanted(listing, number, size, is_announced), (*rest, *first_pages))
+            yield response.page
+            paginator.advance(response)
+            number, last_number = paginator.current_value, max(last_number, response.page.last_number)
 
-    def peek(self, wanted: Sequence[WantedT]) -> list[PageT]:
-        """Return pages, and keep them for `get`.
+    def request(self, wanted: Sequence[Wanted]) -> Iterator[Page]:
+        """Request pages anew, and yield them."""
+        self.discard()
+        for place, each in enumerate(wanted, start=1):
+            yield self._get(each, wanted[place:]).page
 
-        Raises:
-            Exception: The error of fetching one of the pages.
-        """
-        self._submit(wanted)
-        return [self._futures[each].result() for each in wanted]
+    def page(self, wanted: Wanted, upcoming: Iterable[Wanted] = ()) -> Page:
+        """Return a page, and fetch the upcoming ones ahead."""
+        return self._get(wanted, upcoming).page
 
     def discard(self) -> None:
-        """Discard prefetched pages. If there were any, prefetch fewer pages for a while."""
+        """Discard the pages that were fetched ahead. If there were any, fetch fewer ahead for a while."""
         if self._futures:
             self._ahead = 1.0
+        for future in self._futures.values():
+            future.cancel()
         self._futures.clear()
-        self._failures.append(CancelledError())
-        self._failures = []
 
     def close(self) -> None:
         """Stop the threads, without waiting for requests in flight."""
         self.discard()
-        self._queue.put(None)
+        for _ in range(self._workers):
+            self._queue.put(None)
 
-    def _submit(self, wanted: Iterable[WantedT]) -> None:
-        for each in wanted:
+    def _get(self, wanted: Wanted, upcoming: Iterable[Wanted]) -> PageResponse:
+        for each in (wanted, *islice(upcoming, int(self._ahead) - 1)):
             if each not in self._futures:
                 self._futures[each] = Future()
-                self._queue.put((each, self._futures[each], self._failures))
+                self._queue.put((each, self._futures[each]))
+        self._ahead = min(self._ahead + _MORE_AHEAD_PER_PAGE, self._most_ahead)
+        return self._futures.pop(wanted).result()
 
     def _work(self) -> None:
-        for wanted, future, failures in iter(self._queue.get, None):
-            if failures:  # other pages are not needed, and a revoked key must not be sent again
-                future.set_exception(failures[0])
+        for wanted, future in iter(self._queue.get, None):
+            if not future.set_running_or_notify_cancel():
+                continue
+            if self._failure:  # for example, a revoked key must not be sent again
+                future.set_exception(self._failure)
                 continue
             try:
-                future.set_result(self._fetch(wanted))
-            except Exception as error:  # noqa: BLE001 - raised again by `get`
-                failures.append(error)
+                future.set_result(self._fetch_twice(wanted))
+            except Exception as error:  # noqa: BLE001 - raised again by `result`
+                self._failure = self._failure or (None if isinstance(error, ListingError) else error)
                 future.set_exception(error)
-        self._queue.put(None)  # for the next thread
+
+    def _fetch_twice(self, wanted: Wanted) -> PageResponse:
+        """Fetch a page, and once more if it looks like a transient fault that was not seen in this listing before."""
+        response = self._fetch(wanted)
+        doubt = (wanted.listing, response.page.doubt)
+        if response.page.doubt and doubt not in self._believed:
+            response = self._fetch(wanted)
+            if response.page.doubt == doubt[1]:
+                self._believed.add(doubt)  # this is how the API responds
+        return response
 
 
 class Throttle:
@@ -98,48 +147,41 @@ class Throttle:
         limit: The maximum number of concurrent requests.
 
     Attributes:
-        failures: The number of rate limits since the last successful request; those of concurrent requests
-            count once.
+        refusals: The number of rate limits since the last success; those of concurrent requests count once.
     """
 
     def __init__(self, limit: int) -> None:
-        self.failures = 0
+        self.refusals = 0
         self._limit = self._most = float(limit)
         self._running = 0
         self._not_before = 0.0  # on the clock of time.monotonic
         self._changed = threading.Condition()
 
     @contextmanager
-    def slot(self, rate_limit: type[Exception]) -> Iterator[None]:
-        """Wait until a request may start, and occupy its slot.
-
-        Args:
-            rate_limit: The error that means a rate limit. It lowers the number of concurrent requests; a
-                request without an error raises it.
-        """
+    def slot(self) -> Iterator[None]:
+        """Wait until a request may start, and occupy its slot."""
         with self._changed:
             while (pause := self._not_before - time.monotonic()) > 0 or self._running >= int(self._limit):
                 self._changed.wait(pause if pause > 0 else None)
             self._running += 1
-            limit, failures = self._limit, self.failures
         try:
             yield
-            with self._changed:
-                self.failures = 0
-                self._limit = min(self._most, self._limit + 1 / self._limit)
-        except rate_limit:
-            with self._changed:
-                # Compared with the start of the request, so that concurrent rate limits count once.
-                self._limit = min(self._limit, max(1.0, limit / 2))
-                if self.failures == failures:
-                    self.failures += 1
-            raise
         finally:
             with self._changed:
                 self._running -= 1
                 self._changed.notify_all()
 
-    def pause(self, seconds: float) -> None:
-        """Start no request for some seconds."""
+    def slow_down(self, seconds: float) -> None:
+        """After a rate limit, start no request for some seconds, and then half as many at a time."""
         with self._changed:
-            self._not_before = max(self._not_before, time.monotonic() + seconds)
+            now = time.monotonic()
+            if now >= self._not_before:  # else a request that started before the pause
+                self._limit = max(1.0, self._limit / 2)
+                self.refusals += 1
+            self._not_before = max(self._not_before, now + seconds)
+
+    def speed_up(self) -> None:
+        """After a success, allow more requests at a time."""
+        with self._changed:
+            self.refusals = 0
+            self._limit = min(self._most, self._limit + 1 / self._limit)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from math import isfinite
 from typing import Annotated, Any
 
 import msgspec
 
-from tap_trackly.pagination import MAX_EXPONENT, Page
-
 Convert = Callable[[Any], Any]
 
 # PostgreSQL cannot store NUL, and lone surrogates cannot be encoded as UTF-8.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+MAX_EXPONENT = 307  # the largest exponent of numbers that no target reads as Infinity
 _MAX_INTEGER = 2**63 - 1
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -51,22 +51,34 @@ class RecordConverter:
         fields = [(field, kinds[name][1], None) for field, name in names.items()]
         self._plain_page: Any = list[msgspec.defstruct("Plain", fields, rename=names, forbid_unknown_fields=True)]  # type: ignore[misc]
 
-    def conforms(self, page: Page) -> bool:
-        """Return whether the records of a page are valid without conversion, except times and numbers."""
-        if not page.is_clean:
-            return False
+    def convert_all(
+        self, records: Sequence[Mapping[str, Any]], *, is_clean: bool
+    ) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+        """Convert the records of a page.
+
+        Args:
+            records: The records as the API sent them.
+            is_clean: Whether no character and no decimal number in them needs to be replaced.
+
+        Yields:
+            Each record with exactly the fields of the schema, and by field why it was changed or ignored.
+        """
+        conforms = is_clean and self._conform(records)
+        for record in records:
+            try:
+                yield (self._complete(record), {}) if conforms else self.convert(record)
+            except UnfitValueError:  # a time or number is not valid
+                yield self.convert(record)
+
+    def _conform(self, records: Sequence[Mapping[str, Any]]) -> bool:
+        """Return whether records are valid without conversion, except times and numbers."""
         try:
-            msgspec.convert(page.records, self._plain_page)
+            msgspec.convert(records, self._plain_page)
         except msgspec.ValidationError:
             return False
         return True
 
-    def complete(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Convert a record of a page that conforms.
-
-        Raises:
-            ValueError: If a time or number is invalid.
-        """
+    def _complete(self, record: Mapping[str, Any]) -> dict[str, Any]:
         completed = {**self._nulls, **record}
         for name, convert in self._special:
             value = completed[name]
@@ -74,48 +86,27 @@ class RecordConverter:
                 completed[name] = convert(value)
         return completed
 
-    def convert(self, record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str], list[str]]:
-        """Convert a record, value by value.
-
-        Returns:
-            The record with exactly the fields of the schema, the reason by field for each replaced value, and the
-            ignored fields, which are not in the schema.
-        """
-        converted, replaced = dict(self._nulls), {}
+    def convert(self, record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return a record with exactly the fields of the schema, and by field why it was changed or ignored."""
+        converted, changed = dict(self._nulls), {}
         for name, convert in self._converters:
             value = record.get(name)
             try:
                 converted[name] = None if value is None else convert(value)
             except UnfitValueError as unfit:
                 converted[name] = unfit.replacement
-                replaced[name] = f"{unfit}, {'sent as null' if unfit.replacement is None else 'replaced'}"
-        return converted, replaced, [name for name in record if name not in converted]
-
-
-def key_getter(names: Sequence[str], properties: Mapping[str, Mapping[str, Any]]) -> Convert:
-    """Return a function that returns the key of a record.
-
-    It raises ValueError with the reason if a part of the key is missing or invalid.
-    """
-    converters = [(name, _kind(properties[name])[0]) for name in names]
-
-    def get_key(record: Mapping[str, Any]) -> tuple[Any, ...]:
-        key = []
-        for name, convert in converters:
-            value, reason = _attempt(convert, record.get(name))
-            if value is None or value == "":
-                raise ValueError(f"field '{name}' {reason or 'is missing or empty'}")
-            key.append(value)
-        return tuple(key)
-
-    return get_key
+                changed[name] = f"{unfit}, {'sent as null' if unfit.replacement is None else 'replaced'}"
+        if not record.keys() <= converted.keys():
+            unknown = [name for name in record if name not in converted]
+            changed.update(dict.fromkeys(unknown, "is not in the schema, ignored"))
+        return converted, changed
 
 
 def parse_time(value: Any) -> datetime:
-    """Parse an ISO 8601 string as a time in UTC; without a time zone, it is UTC.
+    """Parse an ISO 8601 or RFC 822 string as a time in UTC; without a time zone, it is UTC.
 
     Raises:
-        ValueError: If the value is not an ISO 8601 string.
+        ValueError: If the value is not an ISO 8601 or RFC 822 string.
     """
     return datetime.fromisoformat(utc_text(value))
 
@@ -124,17 +115,22 @@ def utc_text(value: Any) -> str:
     """Return a time in the format in which times are emitted and compared, such as 2025-12-15T09:12:00+00:00.
 
     Raises:
-        ValueError: If the value is not an ISO 8601 string.
+        ValueError: If the value is not an ISO 8601 or RFC 822 string.
     """
     try:
         text = value.strip()
         # Most times are in UTC; parsed without the zone, they need no conversion.
-        time = datetime.fromisoformat(text.rstrip("Zz"))
+        time = _parse_rfc822(text) if text[:1].isalpha() else datetime.fromisoformat(text.rstrip("Zz"))
         if time.tzinfo is not None:
-            time = datetime.fromisoformat(text).astimezone(timezone.utc).replace(tzinfo=None)
+            time = time.astimezone(timezone.utc).replace(tzinfo=None)
     except (AttributeError, OverflowError, TypeError, ValueError):
         raise UnfitValueError("is not a valid time") from None
     return f"{msgspec.to_builtins(time)}+00:00"  # several times as fast as isoformat()
+
+
+def _parse_rfc822(text: str) -> datetime:
+    """Parse a time such as `Wed, 01 Jan 2025 00:00:00 GMT`, the default of Flask's `jsonify`."""
+    return parsedate_to_datetime(text)
 
 
 def number(value: Any) -> int | Decimal:

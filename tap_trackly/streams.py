@@ -8,7 +8,6 @@ from singer_sdk import typing as th
 from typing_extensions import override
 
 from tap_trackly.client import TracklyStream
-from tap_trackly.verified_read import Listing
 
 OFFER_STATUSES = ("active", "paused", "archived")
 # Has no "properties": with empty "properties", the SDK's flattening would drop the field.
@@ -27,7 +26,6 @@ class OffersStream(TracklyStream):
     path = "/offers"
     primary_keys = ("id",)
     replication_key = "updated_at"
-    listings = (Listing(), Listing("archived"))
     schema = th.PropertiesList(
         th.Property("id", th.StringType, required=True, description="Offer id"),
         th.Property("slug", th.StringType, description="Readable id, such as ofr_summer-promo_a1b2c3"),
@@ -47,9 +45,9 @@ class OffersStream(TracklyStream):
 
     @property
     @override
-    def wanted_statuses(self) -> Sequence[str] | None:
+    def listings(self) -> Sequence[str | None]:  # type: ignore[override]
         statuses = tuple(dict.fromkeys(self.config["offer_statuses"]))
-        return None if set(statuses) == set(OFFER_STATUSES) else statuses
+        return (None, "archived") if set(statuses) == set(OFFER_STATUSES) else statuses
 
 
 class ListsStream(TracklyStream):
@@ -61,7 +59,7 @@ class ListsStream(TracklyStream):
     name = "lists"
     path = "/lists"
     primary_keys = ("id",)
-    listings = (Listing(), Listing("deleted"))
+    listings = (None, "deleted")
     paginated = False
     schema = th.PropertiesList(
         th.Property("id", th.IntegerType, required=True, description="List id"),
@@ -84,7 +82,7 @@ class AudiencesStream(TracklyStream):
     name = "audiences"
     path = "/audiences"
     primary_keys = ("id",)
-    listings = (Listing("active"), Listing("archived"))
+    listings = ("active", "archived")
     schema = th.PropertiesList(
         th.Property("id", th.StringType, required=True, description="Audience id"),
         th.Property("name", th.StringType, description="Audience name"),
@@ -107,7 +105,7 @@ class CreativesStream(TracklyStream):
     name = "creatives"
     path = "/creatives"
     primary_keys = ("id",)
-    listings = (Listing("active"), Listing("paused"), Listing("archived"))
+    listings = ("active", "paused", "archived")
     schema = th.PropertiesList(
         th.Property("id", th.IntegerType, required=True, description="Creative id"),
         th.Property("slug", th.StringType, description="Readable id"),
@@ -133,7 +131,7 @@ class SchedulesStream(TracklyStream):
     path = "/schedules"
     primary_keys = ("id",)
     replication_key = "updated_at"
-    listings = (Listing(), Listing("archive"))
+    listings = (None, "archive")
     paginated = False
     schema = th.PropertiesList(
         th.Property("id", th.StringType, required=True, description="Schedule id"),
@@ -170,7 +168,8 @@ class ContactsStream(TracklyStream):
     name = "contacts"
     path = "/contacts"
     primary_keys = ("list_id", "phone_number")
-    listings = (Listing(has_stable_order=True),)
+    optional_replication_key = "signup_date"
+    is_newest_first = True
     max_page_size = 1000
     personal_fields = ("phone_number",)
     selected_by_default = False

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import sys
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import IO, Any
-from urllib.parse import urlsplit
 
 import click
-import dotenv
-from requests.utils import get_environ_proxies
 from singer_sdk import Tap
 from singer_sdk import typing as th
-from singer_sdk.exceptions import SingerSDKError
-from singer_sdk.singerlib import StateMessage
+from singer_sdk.exceptions import ConfigurationError, ConfigValidationError, SingerSDKError
 from typing_extensions import override
 
-from tap_trackly import settings, streams
+from tap_trackly import streams
 from tap_trackly.client import TracklyStream
-from tap_trackly.errors import LogFilter
-from tap_trackly.output import LineWriter
-from tap_trackly.stream_maps import check_expressions
-from tap_trackly.summary import log_run
+from tap_trackly.input_files import own_catalog, own_state, read_config_file, read_json
+from tap_trackly.log import MAX_LINE, MaskingFormatter, count, one_line
+from tap_trackly.output import LineWriter, end_on_signal
+from tap_trackly.pagination import ListingError
+from tap_trackly.records import utc_text
+from tap_trackly.settings import explain, stream_map_errors, unknown_settings, unused_stream_maps
 
 STREAMS: Sequence[type[TracklyStream]] = (
     streams.OffersStream,
@@ -36,10 +34,11 @@ STREAMS: Sequence[type[TracklyStream]] = (
     streams.SchedulesStream,
     streams.ContactsStream,
 )
+_NAMES: Sequence[str] = [stream.name for stream in STREAMS]  # type: ignore[misc]
 API_URL = "https://app.tracklysms.com/api/v2"
 USER_AGENT = f"tap-trackly/{version('tap-trackly')}"
-# Valid characters of an HTTP header. A line break would start another header.
-_TEXT = th.StringType(nullable=False, pattern="^[ -~]+$")
+_TEXT = th.StringType(nullable=False)
+_URL = th.StringType(nullable=False, pattern=r"^https?://(\[[0-9a-fA-F:]+\]|[\w.-]+)(:\d+)?(/[^\s?#]*)?$")
 
 
 def _setting(name: str, kind: Any, title: str, description: str, **options: Any) -> th.Property[Any]:
@@ -57,7 +56,7 @@ class TapTrackly(Tap):
     message_writer_class = LineWriter
     config_jsonschema = th.PropertiesList(
         _setting("api_key", _TEXT, "API key", "API key, from Settings > API Keys.", required=True, secret=True),
-        _setting("api_url", _TEXT, "API URL", "Base URL of the API; a trailing slash is fine.", default=API_URL),
+        _setting("api_url", _URL, "API URL", "Base URL of the API; a trailing slash is fine.", default=API_URL),
         _setting(
             "start_date",
             th.DateTimeType(nullable=False),
@@ -74,7 +73,7 @@ class TapTrackly(Tap):
         _setting("page_size", _integer(1, 100), "Page size", "Records per page, 1 to 100; default: endpoint maximum."),
         _setting(
             "full_resend_hours",
-            th.DecimalType(minimum=0, nullable=False),
+            _integer(0, 8760),
             "Full resend hours",
             "Hours between full resends, in which incremental streams emit all records; 0: in every run.",
             default=24,
@@ -82,9 +81,9 @@ class TapTrackly(Tap):
         _setting("concurrency", _integer(1, 32), "Concurrency", "Concurrent requests, from 1 to 32.", default=8),
         _setting(
             "request_timeout",
-            th.DecimalType(exclusive_minimum=0, maximum=3600, nullable=False),
+            _integer(1, 3600),
             "Request timeout",
-            "Timeout in seconds for a whole response, above 0 and up to 3600.",
+            "Timeout in seconds for the body of a response and for each wait before it, from 1 to 3600.",
             default=60,
         ),
         _setting("max_retries", _integer(0, 100), "Maximum retries", "Retries per request, from 0 to 100.", default=5),
@@ -102,31 +101,39 @@ class TapTrackly(Tap):
         self,
         *,
         config: Mapping[str, Any] | None = None,
-        parse_env_config: bool = False,
-        validate_config: bool = True,
+        catalog: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Validate the settings before the SDK does: its errors would show their values.
+        """Read the settings. Nulls, which some schedulers pass, are settings that are not set.
 
         Raises:
-            SettingsError: If a setting is missing or invalid.
+            ConfigurationError: If a setting or the catalog is invalid.
         """
-        if validate_config and not config and not parse_env_config:
-            raise settings.SettingsError("Missing settings: pass --config FILE, or --config=ENV for the environment.")
-        schema = self.config_jsonschema
-        self.append_builtin_config(schema)
-        config = dict(config or {})
-        variables = {**dotenv.dotenv_values(dotenv.find_dotenv(usecwd=True)), **os.environ} if parse_env_config else {}
-        environment = settings.read_environment(schema, variables)
-        for warning in settings.unknown_settings([*config, *environment], schema):
-            self.logger.warning("%s", warning)
-        config |= {name: value for name, value in environment.items() if name in schema["properties"]}
-        if validate_config:
-            config = settings.check(config, schema)
-            LogFilter.secret = config["api_key"]
-            if is_sent_in_clear(config["api_url"]):
-                self.logger.warning("The API key is sent unencrypted: the setting api_url is http, not https.")
-        super().__init__(config=config, validate_config=validate_config, **kwargs)
+        given = {name: value for name, value in (config or {}).items() if value is not None}
+        _hide(given.get("api_key") or os.environ.get("TAP_TRACKLY_API_KEY", ""))
+        entries = None if catalog is None else own_catalog(catalog, STREAMS)
+        try:
+            super().__init__(config=given, catalog=entries, **kwargs)
+            utc_text(self.config.get("start_date", "2025-01-01"))
+        except ConfigValidationError as error:
+            raise ConfigurationError(explain(error.errors)) from None
+        except ValueError as error:
+            raise ConfigurationError(f"Invalid settings: start_date {error}.") from None
+        _hide(self.config.get("api_key", ""))
+        for name, similar in unknown_settings(self.config, self.config_jsonschema["properties"]):
+            self.logger.warning("Unknown setting %s is ignored. Did you mean %s?", name, similar)
+
+    @property
+    @override
+    def streams(self) -> dict[str, TracklyStream]:  # type: ignore[override]
+        """The streams, in the order of `STREAMS`."""
+        found: Any = super().streams
+        return {name: found[name] for name in _NAMES}
+
+    @property
+    def selected_streams(self) -> list[TracklyStream]:
+        """The selected streams."""
+        return [stream for stream in self.streams.values() if stream.selected]
 
     @override
     def discover_streams(self) -> Sequence[TracklyStream]:
@@ -134,78 +141,119 @@ class TapTrackly(Tap):
 
     @override
     def load_state(self, state: dict[str, Any]) -> None:
-        settings.check_state(state, self.streams)
-        super().load_state(state)
+        super().load_state(own_state(state, self.streams))
+        for stream in self.streams.values() if state else ():
+            stream.begin_send()
 
-    @property
-    def selected_streams(self) -> list[TracklyStream]:
-        """The selected streams."""
-        return [stream for stream in self.streams.values() if isinstance(stream, TracklyStream) and stream.selected]
+    @override
+    def setup_mapper(self) -> None:
+        maps = self.config.get("stream_maps") or {}
+        schemas = {stream.name: stream.effective_schema["properties"] for stream in self.streams.values()}
+        if maps and self.config.get("batch_config"):
+            raise ConfigurationError("Invalid settings: batch_config cannot be combined with stream_maps.")
+        if self.config.get("flattening_enabled") and self.config.get("batch_config"):
+            raise ConfigurationError("Invalid settings: batch_config cannot be combined with flattening_enabled.")
+        if errors := [*stream_map_errors(maps, schemas)]:
+            raise ConfigurationError(f"Invalid setting stream_maps: {'; '.join(errors)}.")
+        for name in unused_stream_maps(maps, [stream.name for stream in self.selected_streams]):
+            self.logger.info("The map for '%s' in stream_maps is not used: the stream is not selected.", name)
+        super().setup_mapper()
 
     def run(self) -> int:
-        """Sync the selected streams and return the exit status.
+        """Sync the selected streams, and return the exit status.
 
         Raises:
-            MapExpressionError: If an expression of stream_maps fails.
+            ConfigurationError: If no stream is selected.
         """
-        began = time.monotonic()
-        if not self.selected_streams:
-            self.logger.warning("No stream is selected: nothing will be read.")
-        try:
-            self.sync_all()
-        except Exception:
-            for stream in self.selected_streams:
-                if stream.latest_record:
-                    check_expressions(stream, stream.latest_record, self.logger)
-            raise
-        summaries = [stream.summary for stream in self.selected_streams]
-        if summaries and isinstance(self.message_writer, LineWriter) and not self.message_writer.ends_with_state:
-            # The SDK skips a STATE that equals the last one, even if records were emitted since.
-            self.write_message(StateMessage(value=self.state))
-        log_run(summaries, time.monotonic() - began, self.logger)
-        return int(self.config["fail_if_incomplete"] and any(summary.is_incomplete for summary in summaries))
+        began, selected = time.monotonic(), self.selected_streams
+        if not selected:
+            raise ConfigurationError("No stream is selected. Check `select` in meltano.yml, or the catalog.")
+        for stream in selected:
+            if stream.personal_fields and _is_sent_in_clear(stream):
+                self.logger.info(
+                    "%s: %s is loaded unhashed, see docs/personal-data.md.", stream.name, stream.personal_fields[0]
+                )
+        self.sync_all()
+        failed = [stream.name for stream in selected if stream.failure]
+        incomplete = [stream.name for stream in selected if stream.is_incomplete and not stream.failure]
+        results = [
+            f"{word}: {', '.join(names)}" for word, names in (("failed", failed), ("incomplete", incomplete)) if names
+        ]
+        written = self.message_writer.records if isinstance(self.message_writer, LineWriter) else 0
+        self.logger.info(
+            "Run finished: %s written, %s, %s, %.1f seconds, %s.",
+            count(written, "record"),
+            count(len(selected), "stream"),
+            count(sum(stream.requests_sent for stream in selected), "request"),
+            time.monotonic() - began,
+            "; ".join(results) or "all complete",
+        )
+        return int(bool(failed) or (bool(incomplete) and self.config["fail_if_incomplete"]))
 
     def test(self) -> int:
-        """Request the first page of each listing, log the numbers of records and return the exit status."""
+        """Request the first page of each listing of the selected streams, and return the exit status.
+
+        Raises:
+            AccountError: If every stream would get this error.
+        """
         status = 0
         for stream in self.selected_streams:
             try:
-                self.logger.info("%s: OK, %d records", stream.name, stream.count_records())
-            except SingerSDKError as error:
+                self.logger.info("%s: OK, %s", stream.name, count(stream.count_records(), "record"))
+            except ListingError as error:
                 status = 1
-                self.logger.error("%s: %s", stream.name, error)  # noqa: TRY400
+                self.logger.error("%s: %s", stream.name, one_line(str(error), MAX_LINE))  # noqa: TRY400
         return status
 
     @classmethod
     def main(cls) -> None:
-        """Run the command line; a failure is one line in the log and exit status 1."""
+        """Run the command line; a failure is one line in the log, and exit status 1."""
+        for name in ("LOGLEVEL", "TAP_TRACKLY_LOGLEVEL", "SINGER_SDK_LOG_CONFIG"):
+            if os.environ.get(name) == "":
+                del os.environ[name]
         try:
             command = cls.cli  # also configures logging
         except ValueError:
             sys.exit("Invalid LOGLEVEL: expected debug, info, warning, error or critical.")
-        # The SDK's helpers log a warning for each record without a replication key.
-        logging.getLogger("singer_sdk").setLevel(logging.ERROR)
         for handler in logging.getLogger().handlers:
-            handler.addFilter(LogFilter())
-        # Records are freed without the garbage collector, so run it less often, and never on imported modules.
-        gc.freeze()
-        gc.set_threshold(50_000)
+            handler.setFormatter(MaskingFormatter(handler.formatter))
+        # The SDK logs a warning for each record without a replication key, urllib3 headers that it cannot parse.
+        for name in ("singer_sdk", "urllib3"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        end_on_signal(cls.logger)
         try:
             command()
-        except Exception as error:
-            kind = "" if isinstance(error, SingerSDKError) else f"{type(error).__name__}: "
-            cls.logger.error("%s%s", kind, error)  # noqa: TRY400
-            cls.logger.debug("Traceback:", exc_info=True)
+        except SingerSDKError as error:
+            cls.logger.error(one_line(str(error), MAX_LINE))  # noqa: TRY400
+            _log_traceback(error, cls.logger)
+            sys.exit(1)
+        except Exception as error:  # noqa: BLE001 - anything else is a bug, or an expression that fails
+            # The text may contain values of records.
+            advice = "If stream_maps is set, check its expressions."
+            cls.logger.error("%s. %s TAP_TRACKLY_LOGLEVEL=DEBUG shows where.", type(error).__name__, advice)  # noqa: TRY400
+            _log_traceback(error, cls.logger)
             sys.exit(1)
 
     @classmethod
     @override
+    def get_singer_command(cls) -> click.Command:
+        command = super().get_singer_command()
+        for option in command.params:
+            option.is_eager |= option.name == "catalog"  # before --test, which reads it
+            if option.name == "test" and isinstance(option, click.Option):
+                option.help = (
+                    "Request the first page of each listing of the selected streams, and log the numbers of records; "
+                    "emit nothing. Use --test=schema to emit the schemas."
+                )
+        return command
+
+    @classmethod
+    @override
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:
-        # The SDK does not name a file that it cannot read. Each file is read once, because it may be a pipe.
         given: Any = super().cb_config(ctx, param, tuple(name for name in value if name == "ENV"))
         for name in value:
             if name != "ENV":
-                given.config.update(settings.read_config_file(name))
+                given.config.update(read_config_file(name))
         return given
 
     @classmethod
@@ -214,8 +262,10 @@ class TapTrackly(Tap):
         if value != "all":
             super().cb_test(ctx, param, value)
             return
-        config = ctx.params["config"]
-        ctx.exit(cls(config=config.config, parse_env_config=config.parse_env).test())
+        given, catalog = ctx.params["config"], ctx.params.get("catalog")
+        config = {**given.config, "max_retries": min(1, given.config.get("max_retries") or 1)}
+        tap = cls(config=config, catalog=catalog and read_json(catalog, "catalog"), parse_env_config=given.parse_env)
+        ctx.exit(tap.test())
 
     @classmethod
     @override
@@ -234,15 +284,22 @@ class TapTrackly(Tap):
         cls.print_version(print_fn=cls.logger.info)
         tap = cls(
             config=config.config,
-            state=None if state is None else settings.parse_file(state, "state"),
-            catalog=None if catalog is None else settings.parse_catalog(settings.parse_file(catalog, "catalog")),
+            state=read_json(state, "state") if state else None,
+            catalog=read_json(catalog, "catalog") if catalog else None,
             parse_env_config=config.parse_env,
         )
         sys.exit(tap.run())
 
 
-def is_sent_in_clear(url: str) -> bool:
-    """Return whether requests to a URL leave this machine unencrypted."""
-    parts = urlsplit(url)
-    is_local = parts.hostname in {"localhost", "127.0.0.1", "::1"} and not get_environ_proxies(url)
-    return parts.scheme == "http" and not is_local
+def _hide(api_key: Any) -> None:
+    MaskingFormatter.secret = str(api_key).strip()
+
+
+def _is_sent_in_clear(stream: TracklyStream) -> bool:
+    name, maps = stream.personal_fields[0], stream.config.get("stream_maps") or {}
+    is_mapped = any(isinstance(fields, Mapping) and name in fields for fields in maps.values())
+    return not is_mapped and name in stream.stream_maps[0].transformed_schema["properties"]
+
+
+def _log_traceback(error: Exception, logger: logging.Logger) -> None:
+    logger.debug("Traceback:\n%s", "".join(traceback.format_tb(error.__traceback__)))

@@ -1,113 +1,95 @@
-"""HTTP connections with limits on the time and size of a whole response.
-
-The timeout of requests restarts with each byte, so a server that sends a byte now and then could block a
-request forever.
-"""
+"""HTTP: responses that are limited in time and size, and words for connections that failed."""
 
 from __future__ import annotations
 
 import io
+import ssl
 import time
 from contextlib import closing
-from http.client import HTTPResponse
+from socket import gaierror
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from singer_sdk.exceptions import FatalAPIError
+from requests.exceptions import ConnectTimeout, InvalidProxyURL, InvalidSchema
 from typing_extensions import override
+from urllib3 import Retry
+from urllib3.exceptions import HTTPError, InvalidHeader
 
-MAX_BODY = 128 * 2**20  # bytes after decompression
-# Bytes, about a page: fewer reads from the socket mean fewer thread switches.
-_BUFFER = 1 << 17
+from tap_trackly.log import one_line
+
+MAX_BODY = 32 * 2**20  # bytes after decompression
+_CHUNK = 1 << 17  # bytes, about a page
+# What sending a request and reading the response may raise; TypeError for a proxy without a host.
+ERRORS = (requests.RequestException, HTTPError, OSError, TypeError, ValueError)
+_CHECK_PROXY = "Check the setting api_url and the environment variables HTTPS_PROXY, HTTP_PROXY and ALL_PROXY."
 
 
-class StaleConnectionError(Exception):
-    """The server has closed a keep-alive connection."""
+class ResponseTooLargeError(Exception):
+    """A response is larger than `MAX_BODY`."""
 
 
 class LimitedAdapter(HTTPAdapter):
-    """Reads whole responses, within a timeout and a maximum size."""
-
-    @override
-    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        if not issubclass(pool.ConnectionCls, _LimitedConnection):
-            pool.ConnectionCls = type("LimitedConnection", (_LimitedConnection, type(pool).ConnectionCls), {})
-        return pool
+    """Reads whole responses. The timeout of requests restarts with each byte; here it limits the whole body."""
 
     @override
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        """Send a request and read the body of the response.
+        """Send a request, and read the body of the response.
 
         Raises:
-            FatalAPIError: If the body is larger than `MAX_BODY`.
+            ResponseTooLargeError: If the body is larger than `MAX_BODY`.
         """
-        try:
-            response = super().send(request, *args, **{**kwargs, "stream": True})
-        except StaleConnectionError:  # which urllib3 has dropped
-            return self.send(request, *args, **kwargs)
+        response = super().send(request, *args, **{**kwargs, "stream": True})
+        deadline = time.monotonic() + kwargs["timeout"]
+        body = bytearray()
         with closing(response.raw) as raw:  # a connection is kept alive if its body was read completely
-            response.raw = io.BytesIO(_read_body(raw, request.url))
+            while chunk := raw.read1(_CHUNK, decode_content=True):
+                body += chunk
+                if len(body) > MAX_BODY:
+                    raise ResponseTooLargeError
+                if time.monotonic() > deadline:
+                    raise TimeoutError("timed out")
+        response.raw = io.BytesIO(body)
         return response
 
 
-def _read_body(raw: Any, url: str | None) -> bytearray:
-    body = bytearray()
-    while chunk := raw.read(_BUFFER, decode_content=True):
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise FatalAPIError(f"{url}: the response is larger than {MAX_BODY >> 20} MB. Set a smaller page_size.")
-    return body
+def connection_advice(error: Exception) -> str:
+    """Return what the user must do about an error of a connection; "" for a transient error."""
+    cause = _cause(error)
+    if isinstance(cause, ssl.SSLCertVerificationError) or "certificate bundle" in str(cause):
+        return "Set the environment variable REQUESTS_CA_BUNDLE to a file with the certificate of the authority."
+    if "Tunnel connection failed: 407" in str(cause):
+        return "Check the user and password in the environment variable HTTPS_PROXY or HTTP_PROXY."
+    if isinstance(error, InvalidSchema | InvalidProxyURL):
+        return f"{_CHECK_PROXY} SOCKS needs the package PySocks."
+    is_closed = isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+    is_invalid = isinstance(error, TypeError | ValueError) and not isinstance(error, requests.JSONDecodeError)
+    return _CHECK_PROXY if is_invalid or (isinstance(cause, ssl.SSLError) and not is_closed) else ""
 
 
-class _DeadlineReader(io.RawIOBase):
-    """Reads from a socket, with one timeout for all reads together."""
-
-    def __init__(self, sock: Any) -> None:
-        self._sock = sock
-        self._file = sock.makefile("rb", buffering=0)
-        self._deadline = time.monotonic() + sock.gettimeout()
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        """Return the file from which `http.client` reads a response."""
-        return io.BufferedReader(self, _BUFFER)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        remaining = self._deadline - time.monotonic()
-        if remaining <= 0:
-            raise TimeoutError("timed out")
-        self._sock.settimeout(remaining)
-        return self._file.readinto(buffer)  # type: ignore[no-any-return]
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
+def connection_words(error: Exception) -> str:
+    """Return why a connection failed. The texts of invalid values are left out: they may contain the API key."""
+    cause = _cause(error)
+    if isinstance(error, TypeError | ValueError):
+        return type(error).__name__
+    return one_line(getattr(cause, "verify_message", "") or getattr(cause, "strerror", "") or str(cause) or "timed out")
 
 
-class _LimitedResponse(HTTPResponse):
-    """A response that must be read within the timeout of its socket."""
-
-    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
-        limited: Any = _DeadlineReader(sock)
-        super().__init__(limited, *args, **kwargs)
+def is_unreachable(error: Exception) -> bool:
+    """Return whether no connection was made."""
+    return isinstance(error, ConnectTimeout) or isinstance(_cause(error), ConnectionRefusedError | gaierror)
 
 
-class _LimitedConnection:
-    """The limits of all kinds of connections: direct, over TLS, and to a proxy."""
+def retry_after(response: requests.Response | None) -> float:
+    """Return the seconds of `Retry-After`; 0 without a valid header."""
+    header = "" if response is None else response.headers.get("Retry-After", "").strip()
+    try:
+        return max(0.0, float(header) if header[:1].isdigit() else float(Retry().parse_retry_after(header)))
+    except (InvalidHeader, OverflowError, ValueError):
+        return 0.0
 
-    response_class = _LimitedResponse
-    sock: Any
-    answered: Any = None  # the socket of the last response
 
-    def getresponse(self) -> Any:
-        is_kept, self.answered = self.sock is self.answered, self.sock
-        try:
-            return super().getresponse()  # type: ignore[misc]
-        except ConnectionError as error:
-            if is_kept:
-                raise StaleConnectionError from error
-            raise
+def _cause(error: BaseException) -> BaseException:
+    while earlier := error.__cause__ or error.__context__:
+        error = earlier
+    return error

@@ -1,308 +1,390 @@
-"""Reads all listings of a stream and verifies that no record was missed.
+"""Reads all records of a stream, and decides whether one can have been missed.
 
-Pages are offsets into a listing, so records shift from page to page when the listing changes while it is
-read. Each page is checked for continuity with the page before it, and at the end the edges of each listing
-are requested again. Independent of Singer and HTTP: pages come from a `Source`.
+Pages are offsets into a listing, so records move from page to page when the listing changes while it is read.
+Independent of Singer and HTTP: pages come from a `Source`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from array import array
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
+from typing_extensions import override
 
-from tap_trackly.pagination import Page, Record
+from tap_trackly.pagination import ListingError, Page, Record
+from tap_trackly.prefetch import Wanted
 
 MAX_PASSES = 3
-# After as many returns to an earlier page as there are pages, plus some for short listings, gaps are no
-# longer repaired, and the read continues unverified.
-SPARE_RETURNS = 20
 # A listing may grow, and its count may be capped, but an endless listing must not be read forever.
-MAX_UNANNOUNCED_PAGES = 1000
-MAX_DEPTH = 100  # levels of nesting that every target can store
+_MAX_UNANNOUNCED_PAGES = 1000
+# After as many returns to an earlier page as there are pages, plus some, the read continues unverified.
+_SPARE_RETURNS = 20
+# How many pages of recent records an ordered read remembers.
+_REMEMBERED_PAGES = 32
+# Smaller pages are not read with overlap: there are too few sizes to choose from.
+_SMALLEST_OVERLAPPING_SIZE = 22
+_CHANGING = "the listing kept changing"
+_OTHER_SIZE = "the API does not return pages of the requested size"
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
-class RecordError(ValueError):
-    """A record cannot be read; the message names listing, page and position."""
+class Source(Protocol):
+    """Where pages come from. A listing is a value of the `status` filter, or None for the default listing.
 
-
-class _PassFailed(Exception):  # noqa: N818 - not an error: another pass may follow
-    """Records may have been missed in this pass."""
-
-
-@dataclass(frozen=True)
-class Listing:
-    """A list of records that the API can return.
-
-    Attributes:
-        status: The `status` filter; without it, the API chooses the records.
-        has_stable_order: Whether the relative order of the records that stay in it never changes.
+    Each method raises ListingError if a listing cannot be read.
     """
 
-    status: str | None = None
-    has_stable_order: bool = False
+    def pages(self, listing: str | None, size: int, following: Sequence[str | None] = ()) -> Iterator[Page]:
+        """Return the pages of a listing that is followed by others; some may be fetched ahead."""
 
-    def __str__(self) -> str:
-        return "default listing" if self.status is None else f"listing status={self.status}"
+    def request(self, wanted: Sequence[Wanted]) -> Iterator[Page]:
+        """Return pages that are requested anew."""
 
+    def page(self, wanted: Wanted, upcoming: Iterable[Wanted] = ()) -> Page:
+        """Return a page, and fetch the upcoming ones ahead."""
 
-class Source(Protocol):
-    """Where pages come from."""
-
-    def pages(self, listing: Listing, start: int) -> Iterator[Page]:
-        """Return the pages of a listing, starting at a page number; some may be prefetched."""
-
-    def request(self, wanted: Sequence[tuple[Listing, int]]) -> Sequence[Page]:
-        """Request pages anew and return them, in the given order."""
-
-    def discard_prefetched(self) -> None:
-        """Discard prefetched pages."""
+    def discard(self) -> None:
+        """Discard pages that were fetched ahead."""
 
 
-class PageChanges(NamedTuple):
+class Changes(NamedTuple):
     """The new and changed records of a page.
 
     Attributes:
+        listing: The listing.
         page: The page.
-        new: The records that were read for the first time.
-        changed: The records that were read before in another state.
+        records: Those of its records that were not yet read, or were read in another state.
     """
 
+    listing: str | None
     page: Page
-    new: list[Record]
-    changed: list[Record]
+    records: list[Record]
+
+
+class _Seen:
+    """What one pass saw of a listing.
+
+    Attributes:
+        keys: The keys of its records.
+        known: The same, with those of earlier passes if nothing moved.
+        total: The announced number of records, by the latest page.
+        edges: The keys on the first and the last page, by the request for that page.
+        has_moved: Whether records moved between its pages.
+        gap: Why records are missing; "" if none are.
+    """
+
+    def __init__(self) -> None:
+        self.keys: set[int] = set()
+        self.known = self.keys
+        self.total: int | None = None
+        self.edges: dict[Wanted, set[int]] = {}
+        self.has_moved = False
+        self.gap = ""
 
 
 class VerifiedRead:
-    """A read of listings that together contain all records.
+    """A read of listings that together contain all records, in any order.
 
-    Iterating yields the new and changed records of each page. A record that changes during the read is yielded
-    again, so the last one yielded is its latest state.
+    Iterating yields the new and changed records of each page; the last state that is yielded of a record is its
+    latest. A pass over all listings is verified if nothing moved while it was read, and each listing gave as many
+    different records as it announced, or, without a usable count, the same records in two passes.
 
     Args:
-        listings: The listings. All have a stable order, or none has.
+        listings: The listings.
         source: Returns their pages.
-        get_key: Returns the key of a record, or raises ValueError with the reason if it has no valid one.
-        remembered_pages: For a stable order, the minimum number of recent pages to remember.
+        get_key: Returns the key of a record.
+        size: The page size.
 
     Attributes:
         passes: The number of passes, including the current one.
-        pages: The number of pages read, without the closing check.
-        records: The number of different records read; for a stable order, in this pass.
-        is_verified: Whether no record can have been missed.
-        duplicates: The keys that were read more than once in this pass. In a verified read, the account itself
-            has duplicates.
+        pages: The number of pages read.
+        records: The number of different records read.
+        reason: Why records may be missing; "" if none can be.
+        errors: The errors of listings that could not be read.
     """
 
     def __init__(
-        self, listings: Sequence[Listing], source: Source, get_key: Callable[[Record], Any], remembered_pages: int
+        self, listings: Sequence[str | None], source: Source, get_key: Callable[[Record], Any], size: int
     ) -> None:
-        self.passes = 0
-        self.pages = 0
-        self.records = 0
-        self.is_verified = False
-        self.duplicates: list[Any] = []
+        self.passes = self.pages = self.records = 0
+        self.reason = _CHANGING
+        self.errors: list[ListingError] = []
+        self._listings = listings
         self._source = source
         self._get_key = get_key
-        self._remembered_pages = remembered_pages
-        self._reads = [_ListingRead(listing) for listing in listings]
-        self._is_stable = all(listing.has_stable_order for listing in listings)
-        # The latest state of each record, by key: of recent records, older ones and the first. For a stable
-        # order, others are forgotten; for an unknown order, all are recent.
-        self._memory: tuple[dict[int, int], ...] = ({}, {}, {})
-        self._keys: set[int] = set()  # of this pass, for an unknown order
-        self._trace: list[int] = []  # a hash of each page of this pass, for an unknown order
-        self._has_gap = False
-        self._returns = 0  # to an earlier page, in all passes
+        self._size = size
+        self._states: dict[int, int] = {}
+        self._totals: dict[str | None, int] = {}
+        self._passed: dict[str | None, _Seen] = {}
 
     @property
     def announced(self) -> int:
-        """The number of records in the listings, by the latest counts of the API."""
-        return sum(read.announced for read in self._reads)
+        """The number of records in the listings that were begun, according to the API."""
+        return sum(self._totals.values())
 
-    def __iter__(self) -> Iterator[PageChanges]:
-        """Read the listings until a pass is verified or a limit is reached.
+    def __iter__(self) -> Iterator[Changes]:
+        """Read the listings until a pass is verified, or another one cannot help, or three times."""
+        can_help = True
+        while self.reason and can_help and not self.errors and self.passes < MAX_PASSES:
+            self.passes += 1
+            can_help = yield from self._read_pass()
+            # With pages of another size, records that have no fixed place in the order fall otherwise.
+            self._size = max(1, self._size * 97 // 100)
+            self._source.discard()
 
-        Raises:
-            RecordError: If a record has no valid key or is nested too deeply.
-        """
-        while self.passes < MAX_PASSES and not (self.is_verified or self._has_gap):
-            yield from self._read_pass()
-
-    def _read_pass(self) -> Iterator[PageChanges]:
-        earlier_trace = self._trace
-        self.passes += 1
-        self.duplicates, self._keys, self._trace = [], set(), []
-        if self._is_stable:
-            self._memory, self.records = ({}, {}, {}), 0
-        self._reads = [_ListingRead(read.listing, read.announced) for read in self._reads]
-        unfinished = [(read, 1) for read in self._reads]
-        try:
-            while unfinished:
-                for read, start in unfinished:
-                    yield from self._read_listing(read, start)
-                unfinished = [] if self._has_gap else (yield from self._closing_check())
-            # If a second pass finds the same, no record has moved.
-            must_repeat = self.duplicates or any(read.last.end > read.last.total for read in self._reads)
-            self.is_verified = not self._has_gap and (not must_repeat or self._trace == earlier_trace)
-        except _PassFailed:
-            self._source.discard_prefetched()
-
-    def _read_listing(self, read: _ListingRead, start: int) -> Iterator[PageChanges]:
-        """Read a listing from a page on; if records may be missing between two pages, go back or start over."""
-        pages = self._source.pages(read.listing, start)
-        while page := next(pages, None):
-            identities = self._identify(read, page)
-            keys = {key for key, _ in identities}
-            self._check_progress(read, page, keys)
-            if not self._is_continuous(read, page, keys):
-                if self._may_go_back(read, page):
-                    self._returns += 1
-                    self._source.discard_prefetched()
-                    pages = self._source.pages(read.listing, page.number - 1)
-                    continue
-                self._start_over()
-            first = keys if page.number == 1 else read.edges[1]
-            last = {page.number + 1: set()} if page.is_full else {page.number: keys}
-            read.last, read.edges = page, {1: first, **last}
-            if not self._is_stable:
-                self._trace_page(page, identities)
-            self.pages += 1
-            yield self._changes(page, identities)
-        if read.last.end < read.last.total:
-            self._start_over()
-
-    def _check_progress(self, read: _ListingRead, page: Page, keys: set[int]) -> None:
-        """Fail a pass that would not end, or that reads the first page again: the API ignores the page number."""
-        if page.number > read.announced_pages + MAX_UNANNOUNCED_PAGES:
-            self._has_gap = True
-            raise _PassFailed
-        if page.number > 1 and page.count > 1 and keys == read.edges[1]:
-            raise _PassFailed
-
-    def _is_continuous(self, read: _ListingRead, page: Page, keys: set[int]) -> bool:
-        if page.number == 1 or (page.number == read.last.number + 1 and page.total == read.last.total):
-            return True
-        return self._is_stable and any(key in known for known in self._memory for key in keys)
-
-    def _may_go_back(self, read: _ListingRead, page: Page) -> bool:
-        return self._is_stable and self._may_repair and read.last.number - page.number < self._remembered_pages
-
-    def _start_over(self) -> None:
-        """Start a new pass if allowed; otherwise continue unverified."""
-        if self.passes < MAX_PASSES and self._may_repair:
-            raise _PassFailed
-        self._has_gap = True
-
-    @property
-    def _may_repair(self) -> bool:
-        return self._returns < sum(read.announced_pages for read in self._reads) + SPARE_RETURNS
-
-    def _trace_page(self, page: Page, identities: _Identities) -> None:
-        self._trace.append(hash((page.number, page.total, *(key for key, _ in identities))))
-        for (key, _), record in zip(identities, page.records, strict=True):
-            if key in self._keys:
-                self.duplicates.append(self._get_key(record))
-            self._keys.add(key)
-
-    def _closing_check(self) -> Generator[PageChanges, None, list[tuple[_ListingRead, int]]]:
-        """Request the edges of each listing again.
+    def _read_pass(self) -> Generator[Changes, None, bool]:
+        """Read all listings once, and set `reason`.
 
         Returns:
-            The listings that have more pages, and the number of the next page.
+            Whether another pass may find more.
         """
-        wanted = [(read, number) for read in self._reads for number in read.edges]
-        pages = self._source.request([(read.listing, number) for read, number in wanted])
-        unfinished = []
-        has_changed = False
-        for (read, number), page in zip(wanted, pages, strict=True):
-            identities = self._identify(read, page)
-            if number > read.last.number and page.records:
-                unfinished.append((read, number))
-                continue
-            yield self._changes(page, identities)
-            has_changed |= page.total != read.last.total or {key for key, _ in identities} != read.edges[number]
-        if has_changed and not self._is_stable:
-            raise _PassFailed
-        return unfinished
-
-    def _identify(self, read: _ListingRead, page: Page) -> _Identities:
-        """Return a hash of the key and a digest of the state of each record.
-
-        Raises:
-            RecordError: If a record has no valid key or is nested too deeply.
-        """
-        read.announced = page.total
-        read.announced_pages = read.announced_pages or page.last_number
-        identities = []
-        for position, record in enumerate(page.records, start=1):
+        before, self._passed = self._passed, {}
+        known = self.records
+        for place, listing in enumerate(self._listings, start=1):
+            seen = self._passed[listing] = _Seen()
             try:
-                identities.append((hash(self._get_key(record)), _digest(record)))
-            except ValueError as error:
-                raise RecordError(f"{read.listing}, page {page.number}, record {position}: {error}") from None
-        return identities
+                yield from self._read_listing(listing, self._listings[place:], seen)
+            except ListingError as error:
+                self.errors.append(error)
+            if seen.has_moved and self.passes < MAX_PASSES:
+                return True
+        reasons = [_judge(seen, before.get(listing)) for listing, seen in self._passed.items()]
+        self.reason = next(filter(None, reasons), "")
+        if not self.reason and not self.errors and not (yield from self._is_unchanged()):
+            self.reason = _CHANGING
+        is_same = all(
+            each in before and (before[each].total, len(before[each].keys)) == (seen.total, len(seen.keys))
+            for each, seen in self._passed.items()
+        )
+        return not is_same or self.records > known
 
-    def _changes(self, page: Page, identities: _Identities) -> PageChanges:
-        changes = PageChanges(page, [], [])
-        recent, older, first = self._memory
-        for (key, digest), record in zip(identities, page.records, strict=True):
-            before = recent.get(key, older.get(key, first.get(key)))
-            recent[key] = digest
-            if before is None:
-                changes.new.append(record)
-            elif before != digest:
-                changes.changed.append(record)
-        if self._is_stable and len(recent) > self._remembered_pages * page.per_page:
-            self._memory = ({}, recent, first or recent)
-        self.records += len(changes.new)
-        return changes
+    def _read_listing(self, listing: str | None, following: Sequence[str | None], seen: _Seen) -> Iterator[Changes]:
+        """Read a listing up to its end; if records moved and another pass may follow, up to there."""
+        previous: Page | None = None
+        for page in self._source.pages(listing, self._size, following):
+            if previous is None:
+                limit = page.last_number + _MAX_UNANNOUNCED_PAGES
+            keys = [*map(self._key_of, page.records)]
+            new = {*keys} - seen.keys
+            yield self._changes(listing, page, keys)
+            if previous and not new and page.number > previous.last_number:
+                break  # the page after the last
+            if page.total is not None:
+                seen.has_moved |= seen.total not in {None, page.total}
+                seen.total = page.total
+            seen.has_moved |= bool(previous and page.records and previous.per_page != page.per_page)
+            if seen.has_moved and self.passes < MAX_PASSES:
+                break
+            if listing and any(_is_other(listing, record) for record in page.records):
+                seen.gap = f"the API ignored the filter status={listing}"
+            seen.keys |= new
+            first = next(iter(seen.edges.items()), None)
+            seen.edges = dict([first] if first else [])
+            seen.edges[Wanted(listing, page.number, self._size)] = {*keys}
+            if page.number > limit:
+                seen.gap = "the listing does not end"
+                break
+            previous = page
+
+    def _is_unchanged(self) -> Generator[Changes, None, bool]:
+        """Request the first and the last page of each listing again."""
+        wanted = [each for seen in self._passed.values() for each in seen.edges]
+        try:
+            for each, page in zip(wanted, self._source.request(wanted), strict=True):
+                keys = [*map(self._key_of, page.records)]
+                yield self._changes(each.listing, page, keys)
+                seen = self._passed[each.listing]
+                seen.has_moved |= {*keys} != seen.edges[each] or page.total not in {None, seen.total}
+        except ListingError as error:
+            self.errors.append(error)
+        return not any(seen.has_moved for seen in self._passed.values())
+
+    def _changes(self, listing: str | None, page: Page, keys: Sequence[int]) -> Changes:
+        changes = []
+        for key, record in zip(keys, page.records, strict=True):
+            before, state = self._states.get(key), _digest(record)
+            self._states[key] = state
+            self.records += before is None
+            if before != state:
+                changes.append(record)
+        self.pages += 1
+        if page.total is not None:
+            self._totals[listing] = page.total
+        return Changes(listing, page, changes)
+
+    def _key_of(self, record: Record) -> int:
+        return hash(self._get_key(record))
 
 
-_Identities = list[tuple[int, int]]
+class OrderedRead(VerifiedRead):
+    """A read of one listing whose records keep their order, and in which new ones come first.
 
+    Its pages overlap: (page n, size s) contains the places (n - 1) * s to n * s, so with varied sizes each page can
+    start before the end of the one before. A page that contains a record that was read leaves no gap before it,
+    whatever was inserted or removed meanwhile. If a page does not, the read goes back by one page. Only recent records
+    are remembered; all others are counted by a hash of their key.
 
-@dataclass(eq=False)
-class _ListingRead:
-    """A listing in this pass.
-
-    Attributes:
-        listing: The listing.
-        announced: The number of its records, by the latest response.
-        announced_pages: The number of its pages, by the first response.
-        last: The last page that was read.
-        edges: The keys on the first and last page, by page number; for a full last page, the next one without keys.
+    Args:
+        is_old: Whether a record need not be read; the read ends at a page of old records.
     """
 
-    listing: Listing
-    announced: int = 0
-    announced_pages: int = 0
-    last: Page = field(init=False)
-    edges: dict[int, set[int]] = field(init=False)
+    def __init__(self, *args: Any, is_old: Callable[[Record], bool] | None = None) -> None:
+        super().__init__(*args)
+        self._is_old = is_old
+        self._has_overlap = self._size >= _SMALLEST_OVERLAPPING_SIZE
+        self._counted = _DistinctCount()
+        self._all_totals: set[int] = set()
+
+    @override
+    def _read_pass(self) -> Generator[Changes, None, bool]:
+        if not self._has_overlap:
+            return (yield from super()._read_pass())
+        before = self._counted
+        self._counted, self._states, self.records = _DistinctCount(), {}, 0
+        totals: set[int] = set()
+        try:
+            gap = yield from self._read_overlapping(totals)
+        except ListingError as error:
+            self.errors.append(error)
+            return False
+        if gap == _OTHER_SIZE:
+            self._has_overlap = False
+            return (yield from super()._read_pass())
+        self.records = self._counted.total()
+        self._all_totals |= totals
+        if len(self._all_totals) == 1:  # as in `_judge`
+            self._counted.merge(before)
+        self.reason = gap or self._judge_count(min(totals, default=None), before.total())
+        return self.records != before.total() or self._counted.total() > self.records
+
+    def _read_overlapping(self, totals: set[int]) -> Generator[Changes, None, str]:
+        """Read the listing, and then its front again; return why records may be missing."""
+        (listing,) = self._listings
+        first: dict[int, int] = {}  # the states of the records of the first page
+        gap = ""
+        limit = 0
+        for wanted, page, keys, is_continuous in self._overlapping_pages():
+            yield self._changes(listing, page, keys)
+            if not _has_requested_size(page, wanted):
+                return _OTHER_SIZE
+            self._counted.add(keys)
+            first = first or {key: self._states[key] for key in keys}
+            gap = gap if is_continuous else _CHANGING
+            if page.total is not None:
+                totals.add(page.total)
+            limit = limit or page.last_number + _MAX_UNANNOUNCED_PAGES
+            if wanted.number > limit:
+                return "the listing does not end"
+            if _is_end(page, wanted):
+                break
+            if self._is_old and all(map(self._is_old, page.records)):
+                totals.clear()  # the other records need not be read
+                totals.add(0)
+                break
+        self._source.discard()
+        self._states |= first
+        for _, page, keys, _ in self._overlapping_pages(ahead=0):
+            is_known = not first.keys().isdisjoint(keys)
+            yield self._changes(listing, page, keys)
+            self._counted.add(keys)
+            if is_known or not first or not page.records:
+                break
+        return gap
+
+    def _overlapping_pages(self, ahead: int | None = None) -> Iterator[tuple[Wanted, Page, list[int], bool]]:
+        """Yield each page with its request, its keys, and whether it leaves no gap behind the one before."""
+        (listing,) = self._listings
+        windows, place, returns = [Wanted(listing, 1, self._size)], 0, 0
+        while True:
+            announced = self._totals.get(listing, 0) if ahead is None else ahead
+            while len(windows) <= place or windows[-1].number * windows[-1].size < announced:
+                windows.append(_next_window(windows[-1], self._size))
+            page = self._source.page(windows[place], windows[place + 1 :])
+            keys = [*map(self._key_of, page.records)]
+            is_continuous = not (place and page.records) or not self._states.keys().isdisjoint(keys)
+            if not is_continuous and returns < len(windows) + _SPARE_RETURNS:
+                returns, place = returns + 1, place - 1
+                self._source.discard()
+                continue
+            yield windows[place], page, keys, is_continuous
+            self._forget()
+            place += 1
+
+    def _forget(self) -> None:
+        """Forget all but recent records."""
+        for key in [*islice(self._states, max(0, len(self._states) - _REMEMBERED_PAGES * self._size))]:
+            del self._states[key]
+
+    def _judge_count(self, announced: int | None, before: int) -> str:
+        count = self._counted.total()
+        if announced is None:
+            return "" if before == count else "the number of records is not announced"
+        return f"{count} records read, {announced} announced" if count < announced else ""
+
+
+def _next_window(window: Wanted, largest: int) -> Wanted:
+    """Return the request for the page that starts a little before the end of another, and ends last."""
+    start = window.number * window.size - max(1, largest // 20)
+    pages = ((start // size + 1, size) for size in range(largest, largest * 6 // 10, -1))
+    number, size = max(pages, key=lambda page: page[0] * page[1])
+    return Wanted(window.listing, number, size)
+
+
+def _has_requested_size(page: Page, wanted: Wanted) -> bool:
+    if page.has_size:
+        return page.per_page == wanted.size
+    return len(page.records) == wanted.size or page.end >= (page.total or 0)
+
+
+def _is_end(page: Page, wanted: Wanted) -> bool:
+    is_short = len(page.records) < wanted.size and wanted.number * wanted.size >= (page.total or 0)
+    return not page.records or is_short
+
+
+class _DistinctCount:
+    """Counts different keys, in 8 bytes each."""
+
+    def __init__(self) -> None:
+        self._buckets = [array("q") for _ in range(256)]
+
+    def add(self, keys: Iterable[int]) -> None:
+        for key in keys:
+            self._buckets[key & 255].append(key)
+
+    def merge(self, other: _DistinctCount) -> None:
+        for bucket, more in zip(self._buckets, other._buckets, strict=True):
+            bucket.extend(more)
+
+    def total(self) -> int:
+        return sum(len({*bucket}) for bucket in self._buckets)
+
+
+def _judge(seen: _Seen, before: _Seen | None) -> str:
+    """Return why a pass does not prove that all records of a listing were read; "" if it does."""
+    # While nothing moves, records that one pass missed may be among those of another one.
+    is_comparable = before is not None and not before.has_moved and before.total == seen.total
+    seen.known = seen.keys | before.known if before and is_comparable else seen.keys
+    if seen.gap:
+        return seen.gap
+    if seen.total is not None and len(seen.known) < seen.total:
+        return f"{len(seen.known)} records read, {seen.total} announced"
+    if seen.has_moved:
+        return _CHANGING
+    is_repeated = before is not None and before.keys == seen.keys
+    return "" if len(seen.known) == seen.total or is_repeated else "the number of records is not announced"
+
+
+def _is_other(status: str, record: Record) -> bool:
+    return str(record.get("status") or status).lower() != status
 
 
 def _digest(record: Record) -> int:
-    """Return a digest of the state of a record, valid within this process.
-
-    Raises:
-        ValueError: If the record is nested too deeply.
-    """
+    """Return a digest of the state of a record, valid within this process."""
     try:
-        text = _encode(record)
-    except UnicodeEncodeError:  # a lone surrogate
-        text = repr(record).encode("utf-8", "surrogatepass")
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if text.count(b"{") + text.count(b"[") > MAX_DEPTH and _is_deeper(record, MAX_DEPTH):
-        raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
-    return hash(text)
-
-
-def _is_deeper(value: Any, levels: int) -> bool:
-    if not isinstance(value, dict | list):
-        return False
-    children = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_is_deeper(child, levels - 1) for child in children)
+        return hash(_encode(record))
+    except (OverflowError, UnicodeEncodeError):  # an integer of more than 64 bits, a lone surrogate
+        return hash(repr(record))
