@@ -446,7 +446,7 @@ class Connection:
             except RetriableAPIError as error:
                 if response.status_code != HTTPStatus.TOO_MANY_REQUESTS and "Retry-After" not in response.headers:
                     raise
-                self._throttle.slow_down(max(1.0, transport.retry_after(response)))
+                self._throttle.slow_down(min(max(1.0, transport.retry_after(response)), _LONGEST_WAIT))
                 raise RateLimitError(str(error), response, self._throttle.refusals) from None
         self._throttle.speed_up()
         return response

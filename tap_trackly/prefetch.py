@@ -132,12 +132,18 @@ class PageSource:
     def _fetch_twice(self, wanted: Wanted) -> PageResponse:
         """Fetch a page, and once more if it looks like a transient fault that was not seen in this listing before."""
         response = self._fetch(wanted)
-        doubt = (wanted.listing, response.page.doubt)
-        if response.page.doubt and doubt not in self._believed:
+        doubt = _doubt(wanted, response.page)
+        if doubt and (wanted.listing, doubt) not in self._believed:
             response = self._fetch(wanted)
-            if response.page.doubt == doubt[1]:
-                self._believed.add(doubt)  # this is how the API responds
+            if doubt == _doubt(wanted, response.page):
+                self._believed.add((wanted.listing, doubt))  # this is how the API responds
         return response
+
+
+def _doubt(wanted: Wanted, page: Page) -> str:
+    """Return why a page looks like a transient fault; "" if it does not."""
+    is_missing = wanted.is_announced and wanted.number > 1 and not page.records
+    return page.doubt or ("the page is empty" if is_missing else "")
 
 
 class Throttle:

@@ -10,8 +10,10 @@ import traceback
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 import click
+from requests.utils import get_environ_proxies
 from singer_sdk import Tap
 from singer_sdk import typing as th
 from singer_sdk.exceptions import ConfigurationError, ConfigValidationError, SingerSDKError
@@ -120,6 +122,8 @@ class TapTrackly(Tap):
         except ValueError as error:
             raise ConfigurationError(f"Invalid settings: start_date {error}.") from None
         _hide(self.config.get("api_key", ""))
+        if is_sent_in_clear(self.config["api_url"]):
+            self.logger.warning("The API key is sent unencrypted: the setting api_url is http, not https.")
         for name, similar in unknown_settings(self.config, self.config_jsonschema["properties"]):
             self.logger.warning("Unknown setting %s is ignored. Did you mean %s?", name, similar)
 
@@ -169,7 +173,7 @@ class TapTrackly(Tap):
         if not selected:
             raise ConfigurationError("No stream is selected. Check `select` in meltano.yml, or the catalog.")
         for stream in selected:
-            if stream.personal_fields and _is_sent_in_clear(stream):
+            if stream.personal_fields and _has_personal_values(stream):
                 self.logger.info(
                     "%s: %s is loaded unhashed, see docs/personal-data.md.", stream.name, stream.personal_fields[0]
                 )
@@ -291,11 +295,18 @@ class TapTrackly(Tap):
         sys.exit(tap.run())
 
 
+def is_sent_in_clear(url: str) -> bool:
+    """Return whether requests to a URL leave this machine unencrypted."""
+    parts = urlsplit(url)
+    is_local = parts.hostname in {"localhost", "127.0.0.1", "::1"} and not get_environ_proxies(url)
+    return parts.scheme == "http" and not is_local
+
+
 def _hide(api_key: Any) -> None:
     MaskingFormatter.secret = str(api_key).strip()
 
 
-def _is_sent_in_clear(stream: TracklyStream) -> bool:
+def _has_personal_values(stream: TracklyStream) -> bool:
     name, maps = stream.personal_fields[0], stream.config.get("stream_maps") or {}
     is_mapped = any(isinstance(fields, Mapping) and name in fields for fields in maps.values())
     return not is_mapped and name in stream.stream_maps[0].transformed_schema["properties"]

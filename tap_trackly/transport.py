@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import ssl
 import time
 from contextlib import closing
@@ -72,7 +73,9 @@ def connection_words(error: Exception) -> str:
     cause = _cause(error)
     if isinstance(error, TypeError | ValueError):
         return type(error).__name__
-    return one_line(getattr(cause, "verify_message", "") or getattr(cause, "strerror", "") or str(cause) or "timed out")
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"certificate verification failed ({cause.verify_message})"
+    return one_line(getattr(cause, "strerror", None) or str(cause) or "timed out")
 
 
 def is_unreachable(error: Exception) -> bool:
@@ -84,7 +87,8 @@ def retry_after(response: requests.Response | None) -> float:
     """Return the seconds of `Retry-After`; 0 without a valid header."""
     header = "" if response is None else response.headers.get("Retry-After", "").strip()
     try:
-        return max(0.0, float(header) if header[:1].isdigit() else float(Retry().parse_retry_after(header)))
+        is_number = re.fullmatch(r"\d+(\.\d*)?", header, re.ASCII)
+        return max(0.0, float(header if is_number else Retry().parse_retry_after(header)))
     except (InvalidHeader, OverflowError, ValueError):
         return 0.0
 
