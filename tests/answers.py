@@ -20,8 +20,8 @@ from tests.varied_trackly import Change, Exchange, Variation
 
 COMPLETE, INCOMPLETE, FAILED = (frozenset({outcome}) for outcome in ("complete", "incomplete", "failed"))
 CLOCK_BEHIND = timedelta(minutes=10)
-MANY = {"offers": 450}
-CONTACTS = {"offers": 0, "archived": 0, "contacts": 2500}
+many_offers = partial(Variation, offers=450)
+many_contacts = partial(Variation, offers=0, archived=0, contacts=2500)
 
 
 def after_last(change: Change) -> Change:
@@ -202,6 +202,22 @@ def filter_ignored(exchange: Exchange) -> None:
     exchange.renew()
 
 
+def archived_by_default(exchange: Exchange) -> None:
+    """Include archived offers in the default listing."""
+    if exchange.request.status is None:
+        offers = list(exchange.account.offers.values())
+        exchange.rows = offers[(exchange.page - 1) * exchange.size : exchange.page * exchange.size]
+        exchange.hints.update(total=len(offers), total_pages=-(-len(offers) // exchange.size))
+
+
+def replica_behind(exchange: Exchange) -> None:
+    """Answer every second request from a server without the latest five offers, which are listed first."""
+    offers = exchange.account.listed(exchange.request.status)[::-1]
+    listed = offers[5 * (exchange.request.number % 2) :]
+    exchange.rows = listed[(exchange.page - 1) * exchange.size : exchange.page * exchange.size]
+    exchange.hints.update(total=len(listed), total_pages=-(-len(listed) // exchange.size))
+
+
 def one_offer(**fields: Any) -> Change:
     """Change the fields of one offer, the 20th of the default listing."""
 
@@ -305,7 +321,6 @@ NUMBERS: dict[str, Change] = {
     "All numbers in `pagination` are text": every_hint(str),
     "All numbers in `pagination` are like `4.0`": every_hint(float),
     "`per_page` is missing": without_hints("per_page"),
-    "`per_page` is null": hints(per_page=None),
     "`total_pages` is missing": without_hints("total_pages"),
     "`total_pages` is null": hints(total_pages=None),
     "`page` is not echoed": without_hints("page"),
@@ -313,9 +328,7 @@ NUMBERS: dict[str, Change] = {
 }
 OPEN: dict[str, Variation] = {
     **{
-        f"The page after the last is {form} (200 offers)": Variation(
-            after_last(change), offers=200
-        )
+        f"The page after the last is {form} (200 offers)": Variation(after_last(change), offers=200)
         for form, change in AFTER_LAST.items()
     },
     "The page after the last is a 404 (100 offers, 100 archived)": Variation(
@@ -327,10 +340,12 @@ OPEN: dict[str, Variation] = {
         for form, change in EMPTY.items()
     },
     "A listing without offers is `null` (no offers at all)": Variation(if_empty(null_rows), offers=0, archived=0),
-    "A listing without offers is a 204 (no offers at all)": Variation(if_empty(no_content), offers=0, archived=0),
     **{name: Variation(change) for name, change in NUMBERS.items()},
     "`per_page` is capped at 50, and 50 is echoed": Variation(of_size(50), page_size=50),
     "`per_page` is capped at 50, and 50 is echoed (100 offers)": Variation(of_size(50), offers=100, page_size=50),
+    "The page of contacts after the last is a 404 (2,000 contacts)": many_contacts(
+        after_last(refuse(404, "not_found")), contacts=2000
+    ),
     "There is a field `error`, which is null": Variation(field(error=None)),
     "There are more fields in the response": Variation(field(success=True, message="OK", links={"next": None})),
     "`Content-Type` is `text/html`": Variation(
@@ -347,7 +362,6 @@ OPEN: dict[str, Variation] = {
 CONTRADICTIONS: dict[str, Variation] = {
     "`pagination` is missing": Variation(without("pagination")),
     "`total` is missing": Variation(without_hints("total")),
-    "`total` is null": Variation(hints(total=None)),
     "`total` is -1": Variation(hints(total=-1)),
     "`total` and `total_pages` are missing": Variation(without_hints("total", "total_pages")),
     "`total` is missing, and the page after the last is a 404": Variation(
@@ -357,15 +371,9 @@ CONTRADICTIONS: dict[str, Variation] = {
     "`total` counts all statuses": Variation(count_all_statuses, outcomes=INCOMPLETE),
     "`total` is one more": Variation(hints(total=lambda count: count + 1), outcomes=INCOMPLETE),
     "`total` is one less": Variation(hints(total=lambda count: count - 1), outcomes=COMPLETE | INCOMPLETE),
-    "`total` is at most 100 (350 offers)": Variation(
-        count_at_most(100), offers=350, outcomes=COMPLETE | INCOMPLETE
-    ),
-    "`total` is at most 120 (350 offers)": Variation(
-        count_at_most(120), offers=350, outcomes=COMPLETE | INCOMPLETE
-    ),
-    "`total` is the number of offers on the page": Variation(
+    "`total` is at most 100 (350 offers)": Variation(count_at_most(100), offers=350, outcomes=COMPLETE | INCOMPLETE),
+    "`total` is the number of offers on the page": many_offers(
         lambda exchange: exchange.hints.update(total=len(exchange.rows), total_pages=1),
-        **MANY,
         outcomes=COMPLETE | INCOMPLETE,
     ),
     "`total_pages` is one more": Variation(hints(total_pages=lambda count: count + 1)),
@@ -380,28 +388,31 @@ CONTRADICTIONS: dict[str, Variation] = {
     "Three offers are taken out of a page after it was cut": Variation(
         on_page(1, rows(lambda found: found[:40] + found[43:])), outcomes=INCOMPLETE
     ),
-    "Page 2 has 50 offers, and says so": Variation(on_page(2, of_size(50)), **MANY, outcomes=INCOMPLETE),
-    "Page 2 is always page 1, under its own number": Variation(
-        on_page(2, page_again(1, as_requested=False)), **MANY, outcomes=INCOMPLETE
+    "Page 2 has 50 offers, and says so": many_offers(on_page(2, of_size(50)), outcomes=INCOMPLETE),
+    "Page 2 is always page 1, under its own number": many_offers(
+        on_page(2, page_again(1, as_requested=False)), outcomes=INCOMPLETE
     ),
-    "Page 2 has always the offers of page 1": Variation(on_page(2, page_before), **MANY, outcomes=INCOMPLETE),
-    "Page 2 is always empty": Variation(on_page(2, no_rows), **MANY, outcomes=INCOMPLETE),
-    "Page 2 is always a 404": Variation(on_page(2, refuse(404, "not_found")), **MANY, outcomes=INCOMPLETE),
-    "Page 2 is always a 500": Variation(on_page(2, refuse(500, "server_error")), **MANY, outcomes=FAILED),
-    "Three offers are on two pages, in place of others": Variation(
-        boundary_rows_twice, **MANY, outcomes=INCOMPLETE
-    ),
+    "Page 2 has always the offers of page 1": many_offers(on_page(2, page_before), outcomes=INCOMPLETE),
+    "Page 2 is always empty": many_offers(on_page(2, no_rows), outcomes=INCOMPLETE),
+    "Page 2 is always a 404": many_offers(on_page(2, refuse(404, "not_found")), outcomes=INCOMPLETE),
+    "Page 2 is always a 500": many_offers(on_page(2, refuse(500, "server_error")), outcomes=FAILED),
+    "Three offers are on two pages, in place of others": many_offers(boundary_rows_twice, outcomes=INCOMPLETE),
     "One offer is on a page twice, in place of another": Variation(
         on_page(1, rows(lambda found: [found[0], *found[:-1]])), outcomes=INCOMPLETE
     ),
-    "The order of offers with the same time depends on the page": Variation(
-        tied, **MANY, outcomes=COMPLETE | INCOMPLETE
+    "The order of offers with the same time depends on the page": many_offers(tied, outcomes=COMPLETE | INCOMPLETE),
+    "The order of offers is another one in each response": many_offers(reordered, outcomes=COMPLETE | INCOMPLETE),
+    "Every second response is from a server without the latest five offers": many_offers(
+        replica_behind, outcomes=COMPLETE | INCOMPLETE
     ),
-    "The order of offers is another one in each response": Variation(
-        reordered, **MANY, outcomes=COMPLETE | INCOMPLETE
-    ),
+    "The default listing has archived offers, too": Variation(archived_by_default),
     "`status=archived` is refused with a 400": Variation(if_archived(refuse(400)), outcomes=FAILED),
     "`status=archived` is ignored": Variation(filter_ignored, outcomes=INCOMPLETE),
+    "`total` of contacts is one more": many_contacts(hints(total=lambda count: count + 1), outcomes=INCOMPLETE),
+    "`total` of contacts is at most 1,000": many_contacts(count_at_most(1000), outcomes=COMPLETE | INCOMPLETE),
+    "`per_page` of contacts is capped at 500, and 500 is echoed": many_contacts(
+        of_size(500), outcomes=COMPLETE | INCOMPLETE
+    ),
     "One offer has no `id`": Variation(one_offer(id=None), outcomes=FAILED),
     "One byte is not UTF-8": Variation(one_byte_not_utf8),
     "One `payout` is NaN": Variation(one_offer(payout=Decimal("NaN"))),
@@ -432,22 +443,22 @@ ON_PAGE_2: dict[str, Change] = {
     ),
 }
 TRANSIENT: dict[str, Variation] = {
-    **{f"Page 2 is {form}, once": Variation(once(on_page(2, change)), **MANY) for form, change in ON_PAGE_2.items()},
+    **{f"Page 2 is {form}, once": many_offers(once(on_page(2, change))) for form, change in ON_PAGE_2.items()},
     "The first page is empty, with `total` 0, once": Variation(
         once(on_page(1, all_of(no_rows, hints(total=0, total_pages=0))))
     ),
     "The archived listing is empty, with `total` 0, once": Variation(
         once(if_archived(all_of(no_rows, hints(total=0, total_pages=0))))
     ),
-    "`total` is at most 100 in the first response, once": Variation(once(on_page(1, count_at_most(100))), **MANY),
+    "`total` is at most 100 in the first response, once": many_offers(once(on_page(1, count_at_most(100)))),
     "`total` is 50 more in the first response, once": Variation(
         once(on_page(1, hints(total=lambda count: count + 50)))
     ),
-    "Page 2 of contacts has the rows of page 1, once": Variation(once(on_page(2, page_before)), **CONTACTS),
-    "Page 3 of contacts has the rows of page 2, once": Variation(once(on_page(3, page_before)), **CONTACTS),
-    "Page 2 of contacts has half of its rows, once": Variation(once(on_page(2, half_of_the_rows)), **CONTACTS),
-    "A contact signs up again while page 2 is retried": Variation(second_signup_during_retry, **CONTACTS),
-    "A contact is removed, and one with an older date comes in": Variation(moved_before_page_3, **CONTACTS),
+    "Page 2 of contacts has the rows of page 1, once": many_contacts(once(on_page(2, page_before))),
+    "Page 3 of contacts has the rows of page 2, once": many_contacts(once(on_page(3, page_before))),
+    "Page 2 of contacts has half of its rows, once": many_contacts(once(on_page(2, half_of_the_rows))),
+    "A contact signs up again while page 2 is retried": many_contacts(second_signup_during_retry),
+    "A contact is removed, and one with an older date comes in": many_contacts(moved_before_page_3),
 }
 """A fault that happens once: it is repaired."""
 

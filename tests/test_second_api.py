@@ -60,8 +60,8 @@ class Api:
 @pytest.fixture(scope="module")
 def api() -> Iterator[Api]:
     """The API with an empty database."""
-    with postgres() as url, socket.create_server(("127.0.0.1", 0)) as listener:
-        url = url.replace("postgresql://", "postgresql+psycopg://")
+    with postgres() as address, socket.create_server(("127.0.0.1", 0)) as listener:
+        url = address.replace("postgresql://", "postgresql+psycopg://")
         database = create_engine(url)
         Base.metadata.create_all(database)
         command = [sys.executable, "-m", "gunicorn", "--workers", str(WORKERS), "--log-level", "error"]
@@ -89,10 +89,12 @@ def as_row(record: Record) -> dict[str, Any]:
 
 def as_time(value: Any) -> Any:
     """Return a time of the sandbox, which is in UTC, without its zone."""
-    return datetime.fromisoformat(value.replace("Z", "+00:00")).replace(tzinfo=None) if isinstance(value, str) else value
+    return (
+        datetime.fromisoformat(value.replace("Z", "+00:00")).replace(tzinfo=None) if isinstance(value, str) else value
+    )
 
 
-def as_emitted(name: str, value: Any) -> Any:
+def as_emitted(value: Any) -> Any:
     """Return the value of a column in the form in which the tap emits it."""
     if isinstance(value, datetime):
         return value.replace(tzinfo=timezone.utc).isoformat()
@@ -125,7 +127,7 @@ def assert_whole_or_incomplete(run: Run, stream: str, key: tuple[str, ...], reco
         for column, value in as_row(rows[name]).items():
             if column in TIMES or column in {"payout", "revenue_total", "status", "active"}:
                 found = record[column]
-                expected = as_emitted(column, value)
+                expected = as_emitted(value)
                 assert (Decimal(found) if isinstance(expected, Decimal) else found) == expected
     missing = rows.keys() - delivered.keys()
     is_complete = not any(f"{stream}" in line and "Incomplete read" in line for line in run.lines("WARNING"))

@@ -20,7 +20,7 @@ import simplejson
 
 from sandbox.account import Account
 from sandbox.samples import Record, as_text, make_offers
-from tests.fake_trackly import KEY, Fault, FakeTrackly, Handler, Request
+from tests.fake_trackly import KEY, FakeTrackly, Fault, Handler, Request
 from tests.servers import serving
 from tests.tap import started
 
@@ -159,7 +159,9 @@ class Variation:
 
     @property
     def pages(self) -> int:
-        """The number of pages of all listings of offers; an empty listing has one."""
+        """The number of pages of all listings; an empty listing has one."""
+        if self.contacts:
+            return math.ceil(self.contacts / 1000)
         return sum(max(1, math.ceil(count / self.page_size)) for count in (self.offers, self.archived))
 
     def account(self) -> Account:
@@ -198,11 +200,10 @@ class VariedTrackly(FakeTrackly):
     @property
     def sent(self) -> set[Key]:
         """The keys of the records that were sent, without pages that were prefetched beyond one that is refused."""
-        ends = {listing: page for listing, page in sorted(self.refused, key=str, reverse=True)}
         return {
             key
             for (listing, page), keys in self.readable.items()
-            if page < ends.get(listing, math.inf)
+            if not any(refused == listing and number < page for refused, number in self.refused)
             for key in keys
         }
 
