@@ -39,7 +39,7 @@ class Page(msgspec.Struct, frozen=True):
         per_page: The number of records on a full page: as announced, or else as requested.
         total: The number of records in the listing, as announced; None if it is not.
         last_number: The number of the last page, as announced; 0 if it is not.
-        has_size: Whether the response says how many records a full page has.
+        is_full: Whether it has as many items as a full page, or an unknown part of them.
         doubt: Why the response looks like a transient fault; "" if it does not.
         is_clean: Whether no character and no decimal number in it needs to be replaced.
     """
@@ -49,7 +49,7 @@ class Page(msgspec.Struct, frozen=True):
     per_page: int
     total: int | None = None
     last_number: int = 0
-    has_size: bool = True
+    is_full: bool = False
     doubt: str = ""
     is_clean: bool = False
 
@@ -60,9 +60,8 @@ class Page(msgspec.Struct, frozen=True):
 
     @property
     def has_next(self) -> bool:
-        """Whether there may be another page: more are announced, or this one is full or of unknown size."""
-        is_full = len(self.records) >= self.per_page or not self.has_size
-        return bool(self.records) and (is_full or self.number < self.last_number)
+        """Whether there may be another page: this one is full, or more are announced."""
+        return self.is_full or self.number < self.last_number
 
 
 class PageResponse(requests.Response):
@@ -74,10 +73,15 @@ class PageResponse(requests.Response):
 class TracklyPaginator(PageNumberPaginator):
     """Moves through the pages of one listing."""
 
+    _records = 0
+
     @override
     def get_next(self, response: PageResponse) -> int | None:  # type: ignore[override]
         """Return the number of the page after the response, or None after the last one."""
-        return response.page.number + 1 if response.page.has_next else None
+        page = response.page
+        self._records += len(page.records)
+        is_short = bool(page.records) and self._records < (page.total or 0)  # pages may be smaller than announced
+        return page.number + 1 if page.has_next or is_short else None
 
 
 def parse_page(body: bytes, records_key: str, number: int, per_page: int, *, paginated: bool = True) -> Page:
@@ -106,8 +110,9 @@ def parse_page(body: bytes, records_key: str, number: int, per_page: int, *, pag
     echo, size, total, pages = (_count(hints.get(name)) for name in ("page", "per_page", "total", "total_pages"))
     if total is None and number == 1 and not items:
         total = 0  # an empty listing needs no counts
-    announced = -(-(total or 0) // (size or per_page))
-    page = Page(number, records, size or per_page, total, max(announced, pages or 0), bool(size), is_clean=is_clean)
+    last_number = max(-(-(total or 0) // (size or per_page)), pages or 0)
+    is_full = bool(items) and len(items) >= (size or 0)
+    page = Page(number, records, size or per_page, total, last_number, is_full, is_clean=is_clean)
     doubt = "field 'error' is set" if answer.get("error") else _doubt(page, echo, len(items))
     return msgspec.structs.replace(page, doubt=doubt) if doubt else page
 

@@ -335,14 +335,12 @@ def _next_window(window: Wanted, largest: int) -> Wanted:
 
 
 def _has_requested_size(page: Page, wanted: Wanted) -> bool:
-    if page.has_size:
-        return page.per_page == wanted.size
-    return len(page.records) == wanted.size or page.end >= (page.total or 0)
+    is_cut = len(page.records) < wanted.size and page.end < (page.total or 0)
+    return not is_cut and (page.per_page == wanted.size or not page.records)
 
 
 def _is_end(page: Page, wanted: Wanted) -> bool:
-    is_short = len(page.records) < wanted.size and wanted.number * wanted.size >= (page.total or 0)
-    return not page.records or is_short
+    return len(page.records) < wanted.size and wanted.number * wanted.size >= (page.total or 0)
 
 
 class _DistinctCount:
