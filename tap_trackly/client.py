@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
-from functools import cached_property
+from functools import cached_property, partial
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
 from urllib.parse import parse_qs, urlsplit
@@ -313,7 +313,8 @@ class TracklyStream(RESTStream[int]):
                 log.changed_values({name: raw.get(name) for name in keys}, changed)
             if missing:
                 where = f"{changes.listing or 'default'} listing, page {changes.page.number}"
-                place = next(place for place, each in enumerate(changes.page.records, start=1) if each is raw)
+                records = [*changes.page.records, *changes.page.earlier]
+                place = next(place for place, each in enumerate(records, start=1) if each is raw)
                 reason = changed.get(missing, "is missing or empty").partition(",")[0]
                 log.without_key(f"{where}, record {place}: key field '{missing}' {reason}")
                 continue
@@ -402,15 +403,17 @@ class Connection:
         prepared = stream.build_prepared_request(
             method=request.method, url=request.url, params=request.encode_params(), headers=request.headers
         )
-        send = stream.request_decorator(self._send if wanted.is_announced else self._send_unannounced)
+        send = self._send if wanted.is_announced else partial(self._send_unannounced, wanted.number)
         try:
-            return cast("PageResponse", send(prepared, context))
+            return cast("PageResponse", stream.request_decorator(send)(prepared, context))
         except AccountError:
             raise
         except FatalAPIError as error:
             raise ListingError(str(error)) from None
 
-    def _send_unannounced(self, request: requests.PreparedRequest, context: Context | None) -> requests.Response:
+    def _send_unannounced(
+        self, number: int, request: requests.PreparedRequest, context: Context | None
+    ) -> requests.Response:
         """Request a page after the last announced one: whatever comes, it is not an error."""
         try:
             response = cast("PageResponse", self._send(request, context))
@@ -421,7 +424,7 @@ class Connection:
             if isinstance(error, RetriableAPIError) and error.response is None:
                 raise
             response = PageResponse()
-            response.page = no_such_page(2, str(error))
+            response.page = no_such_page(number, str(error))
         return response
 
     def _send(self, request: requests.PreparedRequest, _: Context | None) -> requests.Response:

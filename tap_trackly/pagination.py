@@ -42,6 +42,7 @@ class Page(msgspec.Struct, frozen=True):
         is_full: Whether it has as many items as a full page, or an unknown part of them.
         doubt: Why the response looks like a transient fault; "" if it does not.
         is_clean: Whether no character and no decimal number in it needs to be replaced.
+        earlier: The records of a response to the same request that looked like a transient fault.
     """
 
     number: int
@@ -52,6 +53,7 @@ class Page(msgspec.Struct, frozen=True):
     is_full: bool = False
     doubt: str = ""
     is_clean: bool = False
+    earlier: list[Record] = []
 
     @property
     def end(self) -> int:

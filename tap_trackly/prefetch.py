@@ -11,6 +11,7 @@ from itertools import islice
 from queue import SimpleQueue
 from typing import NamedTuple
 
+import msgspec
 from singer_sdk.pagination import PageNumberPaginator
 
 from tap_trackly.pagination import ListingError, Page, PageResponse
@@ -134,9 +135,10 @@ class PageSource:
         response = self._fetch(wanted)
         doubt = _doubt(wanted, response.page)
         if doubt and (wanted.listing, doubt) not in self._believed:
-            response = self._fetch(wanted)
+            earlier, response = response.page.records, self._fetch(wanted)
             if doubt == _doubt(wanted, response.page):
                 self._believed.add((wanted.listing, doubt))  # this is how the API responds
+            response.page = msgspec.structs.replace(response.page, earlier=earlier)
         return response
 
 

@@ -205,7 +205,8 @@ class VerifiedRead:
 
     def _changes(self, listing: str | None, page: Page, keys: Sequence[int]) -> Changes:
         changes = []
-        for key, record in zip(keys, page.records, strict=True):
+        keys = [*map(self._key_of, page.earlier), *keys]
+        for key, record in zip(keys, [*page.earlier, *page.records], strict=True):
             before, state = self._states.get(key), _digest(record)
             self._states[key] = state
             self.records += before is None
