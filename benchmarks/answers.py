@@ -36,7 +36,7 @@ def main() -> None:
 def with_table(page: str, name: str, lines: list[str]) -> str:
     """Return the page with the table of a section replaced."""
     table = f"<!-- {name} -->\n\n{HEAD}" + "".join(f"{line}\n" for line in lines)
-    return re.sub(rf"<!-- {name} -->\n\n(\|.*\n)*", lambda _: table, page)
+    return re.sub(rf"<!-- {name} -->\n+(\|.*\n)*", lambda _: table, page)
 
 
 def _lines(variations: Mapping[str, Variation]) -> Iterator[str]:
