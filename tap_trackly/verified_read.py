@@ -175,13 +175,14 @@ class VerifiedRead:
     def _read_listing(self, listing: str | None, following: Sequence[str | None], seen: _Seen) -> Iterator[Changes]:
         """Read a listing up to its end; if records moved and another pass may follow, up to there."""
         previous: Page | None = None
+        latest = 0
         others = [other for other in self._passed.values() if other is not seen]
         for page in self._source.pages(listing, self._size, following):
             if previous is None:
                 limit = page.last_number + _MAX_UNANNOUNCED_PAGES
             keys = [*map(self._key_of, page.records)]
             new = {*keys} - seen.keys
-            latest = page.number if new or previous is None else latest
+            latest = page.number if new else latest
             changes = self._changes(listing, page, keys)
             yield changes
             if previous and not new and page.number > previous.last_number:
