@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from queue import SimpleQueue
 from typing import NamedTuple
 
@@ -80,7 +80,7 @@ class PageSource:
         while not paginator.finished:
             rest = (Wanted(listing, each, size) for each in range(number + 1, last_number + 1))
             is_announced = number <= (last_number or number)
-            response = self._get(Wanted(listing, number, size, is_announced), (*rest, *first_pages))
+            response = self._get(Wanted(listing, number, size, is_announced), chain(rest, first_pages))
             yield response.page
             paginator.advance(response)
             number, last_number = paginator.current_value, max(last_number, response.page.last_number)

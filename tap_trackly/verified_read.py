@@ -26,7 +26,12 @@ _SPARE_RETURNS = 20
 _REMEMBERED_PAGES = 32
 # Smaller pages are not read with overlap: there are too few sizes to choose from.
 _SMALLEST_OVERLAPPING_SIZE = 22
+# How many pages are requested before it is known whether they exist: twice the greatest concurrency.
+_LOOK_AHEAD = 64
 _CHANGING = "the listing kept changing"
+_DISORDERED = "the order of the listing differs from request to request"
+_ENDLESS = "the listing does not end"
+_NOT_ANNOUNCED = "the number of records is not announced"
 _OTHER_SIZE = "the API does not return pages of the requested size"
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -129,12 +134,16 @@ class VerifiedRead:
     def __iter__(self) -> Iterator[Changes]:
         """Read the listings until a pass is verified, or another one cannot help, or three times."""
         can_help = True
-        while self.reason and can_help and not self.errors and self.passes < MAX_PASSES:
+        while self.reason and can_help and self._may_repeat:
             self.passes += 1
             can_help = yield from self._read_pass()
             # With pages of another size, records that have no fixed place in the order fall otherwise.
             self._size = max(1, self._size * 97 // 100)
             self._source.discard()
+
+    @property
+    def _may_repeat(self) -> bool:
+        return self.passes < MAX_PASSES and not self.errors
 
     def _read_pass(self) -> Generator[Changes, None, bool]:
         """Read all listings once, and set `reason`.
@@ -142,7 +151,8 @@ class VerifiedRead:
         Returns:
             Whether another pass may find more.
         """
-        before, self._passed = self._passed, {}
+        has_moved = any(seen.has_moved for seen in self._passed.values())
+        before, self._passed = {} if has_moved else self._passed, {}
         known = self.records
         for place, listing in enumerate(self._listings, start=1):
             seen = self._passed[listing] = _Seen()
@@ -150,7 +160,7 @@ class VerifiedRead:
                 yield from self._read_listing(listing, self._listings[place:], seen)
             except ListingError as error:
                 self.errors.append(error)
-            if seen.has_moved and self.passes < MAX_PASSES:
+            if seen.has_moved and self._may_repeat:
                 return True
         reasons = [_judge(seen, before.get(listing)) for listing, seen in self._passed.items()]
         self.reason = next(filter(None, reasons), "")
@@ -165,19 +175,27 @@ class VerifiedRead:
     def _read_listing(self, listing: str | None, following: Sequence[str | None], seen: _Seen) -> Iterator[Changes]:
         """Read a listing up to its end; if records moved and another pass may follow, up to there."""
         previous: Page | None = None
+        latest = 0
+        others = [other for other in self._passed.values() if other is not seen]
         for page in self._source.pages(listing, self._size, following):
             if previous is None:
                 limit = page.last_number + _MAX_UNANNOUNCED_PAGES
             keys = [*map(self._key_of, page.records)]
             new = {*keys} - seen.keys
-            yield self._changes(listing, page, keys)
+            latest = page.number if new else latest
+            changes = self._changes(listing, page, keys)
+            yield changes
             if previous and not new and page.number > previous.last_number:
+                if page.records and seen.total is None:  # all pages may be the same one
+                    seen.gap = _NOT_ANNOUNCED
                 break  # the page after the last
+            # A record that was read in another listing, in another state, was moved here.
+            seen.has_moved |= any(self._key_of(each) in other.keys for other in others for each in changes.records)
             if page.total is not None:
                 seen.has_moved |= seen.total not in {None, page.total}
                 seen.total = page.total
             seen.has_moved |= bool(previous and page.records and previous.per_page != page.per_page)
-            if seen.has_moved and self.passes < MAX_PASSES:
+            if seen.has_moved and self._may_repeat:
                 break
             if listing and any(_is_other(listing, record) for record in page.records):
                 seen.gap = f"the API ignored the filter status={listing}"
@@ -185,8 +203,8 @@ class VerifiedRead:
             first = next(iter(seen.edges.items()), None)
             seen.edges = dict([first] if first else [])
             seen.edges[Wanted(listing, page.number, self._size)] = {*keys}
-            if page.number > limit:
-                seen.gap = "the listing does not end"
+            if page.number > min(limit, latest + _MAX_UNANNOUNCED_PAGES):
+                seen.gap = _ENDLESS
                 break
             previous = page
 
@@ -239,13 +257,14 @@ class OrderedRead(VerifiedRead):
         self._has_overlap = self._size >= _SMALLEST_OVERLAPPING_SIZE
         self._counted = _DistinctCount()
         self._all_totals: set[int] = set()
+        self._is_disordered = False
 
     @override
     def _read_pass(self) -> Generator[Changes, None, bool]:
         if not self._has_overlap:
             return (yield from super()._read_pass())
         before = self._counted
-        self._counted, self._states, self.records = _DistinctCount(), {}, 0
+        self._counted, self._states, self.records, self._is_disordered = _DistinctCount(), {}, 0, False
         totals: set[int] = set()
         try:
             gap = yield from self._read_overlapping(totals)
@@ -253,78 +272,96 @@ class OrderedRead(VerifiedRead):
             self.errors.append(error)
             return False
         if gap == _OTHER_SIZE:
-            self._has_overlap = False
+            self._has_overlap, self._states, self.records = False, {}, 0
             return (yield from super()._read_pass())
-        self.records = self._counted.total()
+        self.records, known = self._counted.total(), before.total()
         self._all_totals |= totals
-        if len(self._all_totals) == 1:  # as in `_judge`
+        if len(self._all_totals) <= 1:  # as in `_judge`
             self._counted.merge(before)
-        self.reason = gap or self._judge_count(min(totals, default=None), before.total())
-        return self.records != before.total() or self._counted.total() > self.records
+        self.reason = gap or self._judge_count(totals, known)
+        return self.records != known or self._counted.total() > self.records
 
     def _read_overlapping(self, totals: set[int]) -> Generator[Changes, None, str]:
         """Read the listing, and then its front again; return why records may be missing."""
-        (listing,) = self._listings
         first: dict[int, int] = {}  # the states of the records of the first page
         gap = ""
-        limit = 0
         for wanted, page, keys, is_continuous in self._overlapping_pages():
-            yield self._changes(listing, page, keys)
+            yield self._counted_changes(page, keys, totals)
             if not _has_requested_size(page, wanted):
                 return _OTHER_SIZE
-            self._counted.add(keys)
             first = first or {key: self._states[key] for key in keys}
             gap = gap if is_continuous else _CHANGING
-            if page.total is not None:
-                totals.add(page.total)
-            limit = limit or page.last_number + _MAX_UNANNOUNCED_PAGES
-            if wanted.number > limit:
-                return "the listing does not end"
             if _is_end(page, wanted):
                 break
-            if self._is_old and all(map(self._is_old, page.records)):
+            if self._is_old and page.records and all(map(self._is_old, page.records)):
                 totals.clear()  # the other records need not be read
                 totals.add(0)
                 break
+        else:
+            return _ENDLESS
         self._source.discard()
         self._states |= first
-        for _, page, keys, _ in self._overlapping_pages(ahead=0):
-            is_known = not first.keys().isdisjoint(keys)
-            yield self._changes(listing, page, keys)
-            self._counted.add(keys)
-            if is_known or not first or not page.records:
+        for _, page, keys, is_continuous in self._overlapping_pages(is_closing=True):
+            is_known = not first.keys().isdisjoint(keys) or not (first or keys)
+            yield self._counted_changes(page, keys, totals)
+            gap = gap if is_continuous else _CHANGING
+            if is_known:
+                return gap
+            if not first or not keys:
                 break
-        return gap
+        return gap or _CHANGING
 
-    def _overlapping_pages(self, ahead: int | None = None) -> Iterator[tuple[Wanted, Page, list[int], bool]]:
+    def _counted_changes(self, page: Page, keys: Sequence[int], totals: set[int]) -> Changes:
+        self._counted.add(keys)
+        if page.total is not None:
+            totals.add(page.total)
+        return self._changes(self._listings[0], page, keys)
+
+    def _overlapping_pages(self, *, is_closing: bool = False) -> Iterator[tuple[Wanted, Page, list[int], bool]]:
         """Yield each page with its request, its keys, and whether it leaves no gap behind the one before."""
         (listing,) = self._listings
-        windows, place, returns = [Wanted(listing, 1, self._size)], 0, 0
-        while True:
-            announced = self._totals.get(listing, 0) if ahead is None else ahead
-            while len(windows) <= place or windows[-1].number * windows[-1].size < announced:
-                windows.append(_next_window(windows[-1], self._size))
+        windows, place, returns, latest, limit = [Wanted(listing, 1, self._size)], 0, 0, 0, _MAX_UNANNOUNCED_PAGES
+        while place <= latest + _MAX_UNANNOUNCED_PAGES and windows[place].number <= limit:
             page = self._source.page(windows[place], windows[place + 1 :])
             keys = [*map(self._key_of, page.records)]
-            is_continuous = not (place and page.records) or not self._states.keys().isdisjoint(keys)
+            known = [key for key in keys if key in self._states]
+            is_continuous = bool(known) or not (place and keys)
             if not is_continuous and returns < len(windows) + _SPARE_RETURNS:
                 returns, place = returns + 1, place - 1
                 self._source.discard()
                 continue
+            if place and not is_closing:
+                self._is_disordered |= keys[: len(known)] != self._recent(keys)
+            if not place:
+                limit = page.last_number + _MAX_UNANNOUNCED_PAGES
+            latest = max(latest, place) if len(known) < len(keys) else latest
             yield windows[place], page, keys, is_continuous
             self._forget()
             place += 1
+            announced = 0 if is_closing else self._totals.get(listing, 0)
+            while len(windows) <= place or (
+                len(windows) < place + _LOOK_AHEAD and windows[-1].number * windows[-1].size < announced
+            ):
+                windows.append(_next_window(windows[-1], self._size))
+
+    def _recent(self, keys: Iterable[int]) -> list[int]:
+        """Return those of the keys that were read recently, in the order in which they were read."""
+        wanted = {*keys}
+        return [key for key in islice(reversed(self._states), 3 * self._size) if key in wanted][::-1]
 
     def _forget(self) -> None:
         """Forget all but recent records."""
         for key in [*islice(self._states, max(0, len(self._states) - _REMEMBERED_PAGES * self._size))]:
             del self._states[key]
 
-    def _judge_count(self, announced: int | None, before: int) -> str:
+    def _judge_count(self, totals: set[int], before: int) -> str:
         count = self._counted.total()
-        if announced is None:
-            return "" if before == count else "the number of records is not announced"
-        return f"{count} records read, {announced} announced" if count < announced else ""
+        if not totals and not before == count == self.records:
+            return _NOT_ANNOUNCED
+        if count < min(totals, default=0):
+            return f"{count} records read, {min(totals)} announced"
+        # Records without a fixed place can be missed, and others counted in their place.
+        return _DISORDERED if self._is_disordered and count != max(totals, default=None) else ""
 
 
 def _next_window(window: Wanted, largest: int) -> Wanted:
@@ -365,8 +402,7 @@ class _DistinctCount:
 def _judge(seen: _Seen, before: _Seen | None) -> str:
     """Return why a pass does not prove that all records of a listing were read; "" if it does."""
     # While nothing moves, records that one pass missed may be among those of another one.
-    is_comparable = before is not None and not before.has_moved and before.total == seen.total
-    seen.known = seen.keys | before.known if before and is_comparable else seen.keys
+    seen.known = seen.keys | before.known if before and before.total == seen.total else seen.keys
     if seen.gap:
         return seen.gap
     if seen.total is not None and len(seen.known) < seen.total:
@@ -374,7 +410,7 @@ def _judge(seen: _Seen, before: _Seen | None) -> str:
     if seen.has_moved:
         return _CHANGING
     is_repeated = before is not None and before.keys == seen.keys
-    return "" if len(seen.known) == seen.total or is_repeated else "the number of records is not announced"
+    return "" if len(seen.known) == seen.total or is_repeated else _NOT_ANNOUNCED
 
 
 def _is_other(status: str, record: Record) -> bool:

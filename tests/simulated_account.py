@@ -111,7 +111,8 @@ class SimulatedAccount:
         self.now += timedelta(seconds=1)
         self.before_answer(self.requests)
         fault = self.faults.get(self.requests, "")
-        size = min(wanted.size, self.max_size) // (2 if fault == "other size" else 1)
+        size = min(wanted.size, self.max_size)
+        size = max(1, size // 2) if fault == "other size" else size
         listed = self.listed(wanted.listing)
         total = self.count(len(listed))
         pages = None if total is None else -(-total // size)
