@@ -99,13 +99,14 @@ def _own_bookmark(bookmark: Mapping[str, Any]) -> dict[str, Any]:
 def _own_entry(stream: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     metadata = {tuple(each["breadcrumb"]): {**each["metadata"]} for each in given.get("metadata") or []}
     root = metadata.setdefault((), {} if metadata else {"selected": True})
+    root.pop("replication-key", None)  # which the SDK would use for a stream that has none
     methods = (given.get("replication_method"), root.get("replication-method"), root.get("forced-replication-method"))
     method = next((each for each in methods if each in _METHODS), None)
     key = stream.replication_key or (stream.optional_replication_key if method == REPLICATION_INCREMENTAL else None)
     keys = [*stream.primary_keys, *([key] if key else [])]
-    types = (given.get("schema") or {}).get("properties") or {}
+    types = (given.get("schema") or {}).get("properties") or {}  # those that are no objects raise an error below
     own = stream.schema["properties"]
-    properties = {name: own[name] if name in keys else types.get(name) or own[name] for name in own}
+    properties = {name: own[name] if name in keys else {**(types.get(name) or own[name])} for name in own}
     fields = {name: metadata.get(("properties", name), {}) for name in own}
     inclusions = {name: "automatic" if name in keys else "available" for name in own}
     return {

@@ -119,18 +119,17 @@ def utc_text(value: Any) -> str:
     """
     try:
         text = value.strip()
-        # Most times are in UTC; parsed without the zone, they need no conversion.
-        time = _parse_rfc822(text) if text[:1].isalpha() else datetime.fromisoformat(text.rstrip("Zz"))
+        if text[:1].isalpha():
+            time = parsedate_to_datetime(text)  # RFC 822, the default of Flask's `jsonify`
+        else:
+            # Most times are in UTC; parsed without the zone, they need no conversion.
+            time = datetime.fromisoformat(text.rstrip("Zz"))
+            time = time if time.tzinfo is None else datetime.fromisoformat(text)  # a second zone is not valid
         if time.tzinfo is not None:
             time = time.astimezone(timezone.utc).replace(tzinfo=None)
     except (AttributeError, OverflowError, TypeError, ValueError):
         raise UnfitValueError("is not a valid time") from None
     return f"{msgspec.to_builtins(time)}+00:00"  # several times as fast as isoformat()
-
-
-def _parse_rfc822(text: str) -> datetime:
-    """Parse a time such as `Wed, 01 Jan 2025 00:00:00 GMT`, the default of Flask's `jsonify`."""
-    return parsedate_to_datetime(text)
 
 
 def number(value: Any) -> int | Decimal:

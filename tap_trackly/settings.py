@@ -49,12 +49,12 @@ def stream_map_errors(maps: Mapping[str, Any], schemas: Mapping[str, Iterable[st
             continue
         found = matching(schemas, _source(name, fields))
         if not found:
-            yield f"unknown stream '{name}', did you mean '{_nearest(name, schemas)}'?"
+            yield f"unknown stream '{name}' (did you mean '{_nearest(name, schemas)}'?)"
         for field, expression in fields.items() if found and isinstance(fields, Mapping) else ():
             known = {each for stream in found for each in schemas[stream]}
             is_removed = not field.startswith("__") and expression in _REMOVED
             if is_removed and field not in known and not any(field.startswith(f"{each}__") for each in known):
-                yield f"unknown field '{field}' of stream '{name}', did you mean '{_nearest(field, known)}'?"
+                yield f"unknown field '{field}' of stream '{name}' (did you mean '{_nearest(field, known)}'?)"
 
 
 def unused_stream_maps(maps: Mapping[str, Any], selected: Sequence[str]) -> Iterator[str]:

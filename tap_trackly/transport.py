@@ -7,6 +7,8 @@ import re
 import ssl
 import time
 from contextlib import closing
+from http import HTTPStatus
+from http.client import HTTPResponse
 from socket import gaierror
 from typing import Any
 
@@ -19,6 +21,7 @@ from urllib3.exceptions import HTTPError, InvalidHeader
 
 from tap_trackly.log import one_line
 
+LONGEST_WAIT = 300.0  # seconds that the API may ask for
 MAX_BODY = 32 * 2**20  # bytes after decompression
 _CHUNK = 1 << 17  # bytes, about a page
 # What sending a request and reading the response may raise; TypeError for a proxy without a host.
@@ -30,8 +33,26 @@ class ResponseTooLargeError(Exception):
     """A response is larger than `MAX_BODY`."""
 
 
+class _FinalResponse(HTTPResponse):
+    """The response after any number of informational ones, such as 103 Early Hints, which http.client takes for it."""
+
+    @override
+    def begin(self) -> None:
+        super().begin()
+        while self.status < HTTPStatus.OK and self.status != HTTPStatus.SWITCHING_PROTOCOLS:
+            self.headers = None  # type: ignore[assignment]  # begin() does nothing if they were read
+            super().begin()
+
+
 class LimitedAdapter(HTTPAdapter):
     """Reads whole responses. The timeout of requests restarts with each byte; here it limits the whole body."""
+
+    @override
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        if pool.ConnectionCls.response_class is not _FinalResponse:
+            pool.ConnectionCls = type("Connection", (pool.ConnectionCls,), {"response_class": _FinalResponse})
+        return pool
 
     @override
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
@@ -84,13 +105,13 @@ def is_unreachable(error: Exception) -> bool:
 
 
 def retry_after(response: requests.Response | None) -> float:
-    """Return the seconds of `Retry-After`; 0 without a valid header."""
+    """Return the seconds of `Retry-After`, at most `LONGEST_WAIT`; 0 without a valid header."""
     header = "" if response is None else response.headers.get("Retry-After", "").strip()
     try:
-        is_number = re.fullmatch(r"\d+(\.\d*)?", header, re.ASCII)
-        return max(0.0, float(header if is_number else Retry().parse_retry_after(header)))
+        seconds = float(header) if re.fullmatch(r"\d+(\.\d*)?", header, re.ASCII) else Retry().parse_retry_after(header)
     except (InvalidHeader, OverflowError, ValueError):
         return 0.0
+    return min(max(0.0, seconds), LONGEST_WAIT)
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -12,91 +12,47 @@ from tap_trackly.incremental import (
     CLOCK_TOLERANCE,
     LAST_FULL_SEND,
     LAST_FULL_SEND_OF,
-    Thresholds,
+    begin_send,
     fingerprint_of,
+    is_due,
     resend_reason,
-    should_emit,
-    thresholds,
 )
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=timezone.utc)
-START_DATE = "2026-01-01T00:00:00+00:00"
 BOOKMARK = "2026-03-01T12:00:00+00:00"
 
 
-def due(bookmark: str | None, start_date: str | None = None, reason: str = "") -> Thresholds:
-    state = {} if bookmark is None else {"replication_key_value": bookmark}
-    return thresholds(state, datetime.fromisoformat(bookmark) if bookmark else None, start_date, reason, NOW)
-
-
-def test_first_run() -> None:
-    assert due(None) == Thresholds(None, None, is_bookmark_in_future=False)
-    assert due(None).is_full
-
-
-def test_first_run_with_start_date() -> None:
-    first = thresholds({}, datetime.fromisoformat(START_DATE), START_DATE, "", NOW)
-    assert first == Thresholds(START_DATE, START_DATE)
-    assert first.is_full
-
-
-@pytest.mark.parametrize("start_date", [None, START_DATE])
-def test_bookmark(start_date: str | None) -> None:
-    assert due(BOOKMARK, start_date) == Thresholds(BOOKMARK, start_date, is_bookmark_in_future=False)
-    assert not due(BOOKMARK, start_date).is_full
-
-
-@pytest.mark.parametrize("start_date", [None, START_DATE])
-def test_full_resend(start_date: str | None) -> None:
-    resend = due(BOOKMARK, start_date, "a reason")
-    assert resend == Thresholds(start_date, start_date, is_bookmark_in_future=False)
-    assert resend.is_full
-
-
-@pytest.mark.parametrize("reason", ["", "a reason"])
-def test_future_bookmark_is_ignored(reason: str) -> None:
-    late = due((NOW + timedelta(seconds=1)).isoformat(), START_DATE, reason)
-    assert late == Thresholds(START_DATE, START_DATE, is_bookmark_in_future=True)
-
-
-def test_bookmark_at_start_of_run() -> None:
-    assert due(NOW.isoformat()) == Thresholds(NOW.isoformat())
-
-
-def test_bookmark_with_utc_offset() -> None:
-    assert due("2026-03-02T13:00:00+01:00") == Thresholds("2026-03-02T12:00:00+00:00")
-    assert due("2026-03-02T12:00:00+01:00").seen_first == "2026-03-02T11:00:00+00:00"
+@pytest.mark.parametrize(
+    "updated_at,due",
+    [
+        ("2026-03-01T12:00:00+00:00", True),
+        ("2026-03-01T12:00:00.000001+00:00", True),
+        ("2026-03-01T11:59:59.999999+00:00", False),
+        ("2026-03-02T00:00:00+00:00", True),
+        ("0001-01-01T00:00:00+00:00", False),
+        (None, True),
+    ],
+)
+def test_is_due(updated_at: str | None, *, due: bool) -> None:
+    assert is_due(updated_at, BOOKMARK) is due
+    assert is_due(updated_at, None) is True
 
 
 @pytest.mark.parametrize(
-    "updated_at,emitted",
+    "bookmark,reason",
     [
-        ("2026-03-01T12:00:00+00:00", True),
-        ("2026-03-01T11:59:59.999999+00:00", False),
-        ("2026-03-01T12:00:00.000001+00:00", True),
-        ("2026-03-01T12:00:00Z", True),
-        ("2026-03-01T11:59:59Z", False),
-        ("2026-03-01T12:00:00", True),
-        ("2026-03-01T11:59:59", False),
-        ("2026-03-01 12:00:00", True),
-        ("2026-03-01T12:59:59+01:00", False),
-        ("2026-03-01T13:00:00+01:00", True),
-        ("2026-03-01T11:00:00-01:00", True),
-        ("2026-03-01", False),
-        ("2026-03-02", True),
-        ("0001-01-01T00:00:00Z", False),
-        ("0001-01-01T00:00:00+01:00", True),
-        ("", True),
-        ("yesterday", True),
-        (None, True),
-        (0, True),
-        (1772366400, True),
-        ({}, True),
+        (BOOKMARK, ""),
+        (NOW.isoformat(), ""),
+        ("2026-03-02T13:00:00+01:00", ""),
+        ("2026-03-02T12:00:00.000001+00:00", "the state is from the future"),
+        ("2026-03-02T12:30:00", "the state is from the future"),
+        ("yesterday", "the state has an invalid time"),
+        (5, "the state has an invalid time"),
+        (None, ""),
     ],
 )
-def test_should_emit(updated_at: Any, emitted: Any) -> None:
-    assert should_emit(updated_at, BOOKMARK) is emitted
-    assert should_emit(updated_at, None) is True
+def test_bookmark_of_another_time(bookmark: Any, reason: str) -> None:
+    assert resend_reason({"replication_key_value": bookmark}, NOW, 24, "a:1") == reason
 
 
 def state_of(age: timedelta, fingerprint: str | None = None) -> dict[str, Any]:
@@ -119,12 +75,11 @@ def state_of(age: timedelta, fingerprint: str | None = None) -> dict[str, Any]:
         (timedelta(minutes=57.5), 1, "1 hours since the last full resend"),
         (timedelta(0), 0, "full_resend_hours is 0"),
         (timedelta(hours=5), 0, "full_resend_hours is 0"),
-        (timedelta(hours=1), 0.5, "1 hours since the last full resend"),
-        (timedelta(seconds=-1), 24, "the last full resend is in the future"),
-        (timedelta(seconds=-1), 0, "the last full resend is in the future"),
+        (timedelta(seconds=-1), 24, "the state is from the future"),
+        (timedelta(seconds=-1), 0, "the state is from the future"),
     ],
 )
-def test_full_resend_hours(age: timedelta, hours: float, reason: str) -> None:
+def test_full_resend_hours(age: timedelta, hours: int, reason: str) -> None:
     assert resend_reason(state_of(age), NOW, hours, "a:1") == reason
     stored = json.loads(json.dumps("a:1"))  # equal but not identical, as if read from a file
     assert resend_reason(state_of(age, stored), NOW, hours, "a:1") == reason
@@ -137,8 +92,7 @@ def test_state_written_by_hand() -> None:
 
 @pytest.mark.parametrize("value", ["yesterday", None, 5])
 def test_invalid_last_full_send(value: Any) -> None:
-    reason = resend_reason({LAST_FULL_SEND: value}, NOW, 24, "a:1")
-    assert reason == "last_full_send in the state is not a valid time"
+    assert resend_reason({LAST_FULL_SEND: value}, NOW, 24, "a:1") == "the state has an invalid time"
 
 
 def test_last_full_send_with_utc_offset() -> None:
@@ -169,6 +123,25 @@ def test_full_resend_after_change() -> None:
 def test_changed_parts_of_fingerprint(before: Any, reason: str) -> None:
     state = {**state_of(timedelta(hours=1)), LAST_FULL_SEND_OF: before}
     assert resend_reason(state, NOW, 24, "account:1 settings:2") == reason
+
+
+def test_failed_trial_of_other_settings() -> None:
+    """After a run that may have sent records under other settings, all records are due, also under the old ones."""
+    state = state_of(timedelta(hours=1), "settings:1")
+    begin_send(state, "settings:1")
+    assert state == state_of(timedelta(hours=1), "settings:1")
+    begin_send(state, "settings:2")
+    for fingerprint in ("settings:1", "settings:2"):
+        assert resend_reason(state, NOW, 24, fingerprint) == "settings changed"
+    begin_send(state, "settings:1")
+    assert resend_reason(state, NOW, 24, "settings:1") == "settings changed"
+
+
+@pytest.mark.parametrize("state", [{}, {"replication_key_value": BOOKMARK}])
+def test_first_send(state: dict[str, Any]) -> None:
+    before = dict(state)
+    begin_send(state, "settings:1")
+    assert state == before
 
 
 def test_fingerprint() -> None:

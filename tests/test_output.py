@@ -1,9 +1,11 @@
-"""Messages on standard output: the same as from the SDK's writer, in whole lines, flushed with each STATE."""
+"""Messages on standard output: the same as from the SDK's writer, in whole lines, written with each STATE."""
 
 from __future__ import annotations
 
 import json
 import os
+import select
+import socket
 import subprocess
 import sys
 import threading
@@ -17,7 +19,6 @@ from singer_sdk.contrib.msgspec import MsgSpecWriter
 from singer_sdk.singerlib import ActivateVersionMessage, Message, RecordMessage, SchemaMessage, StateMessage
 
 from tap_trackly.output import LineWriter, TargetError
-from tap_trackly.shutdown import WRITING
 from tap_trackly.tap import TapTrackly
 
 STATE = StateMessage({"bookmarks": {"offers": {"replication_key_value": "2025-12-15T09:12:00+00:00"}}})
@@ -66,50 +67,66 @@ def test_state_flushes_messages(capfdbinary: pytest.CaptureFixture[bytes]) -> No
     writer = LineWriter()
     for message in MESSAGES[:5]:
         writer.write_message(message)
-        assert not writer.ends_with_state
         assert capfdbinary.readouterr().out == b""
     writer.write_message(STATE)
-    assert writer.ends_with_state
     types = [json.loads(line)["type"] for line in capfdbinary.readouterr().out.splitlines()]
     assert types == ["SCHEMA", "RECORD", "RECORD", "RECORD", "ACTIVATE_VERSION", "STATE"]
+    assert writer.records == 3
 
 
-def test_full_buffer_is_written(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    writer = LineWriter()
-    for number in range(1000):
-        writer.write_message(record(id=str(number), name="x" * 100))
-    early = capfdbinary.readouterr().out
-    assert early.endswith(b"\n")
-    assert 500 < len(early.splitlines()) < 1000
-    writer.flush()
-    assert len((early + capfdbinary.readouterr().out).splitlines()) == 1000
-
-
-def test_slow_target() -> None:
-    reader, pipe = os.pipe()
+def test_groups_of_lines() -> None:
+    """Lines are written in groups that a pipe takes whole; only a longer line is written by itself."""
+    sizes = [*range(0, 3000, 7), 4000, 5000, 10, 20_000, 4096, 1, 8192, 3900]
+    messages = [record(id=str(place), name="x" * size) for place, size in enumerate(sizes)]
+    target, standard = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # keeps the writes apart
     received: list[bytes] = []
-    begun = threading.Event()
 
-    def read_slowly() -> None:
-        assert begun.wait(60)
-        while part := os.read(reader, 5000):
+    def read() -> None:
+        while part := target.recv(1 << 20):
             received.append(part)
 
-    thread = threading.Thread(target=read_slowly)
+    thread = threading.Thread(target=read)
     thread.start()
-    message = record(id="1", name="x" * 1_000_000)
-    with standard_output(pipe):
-        writing = threading.Thread(target=LineWriter().write_message, args=(message,))
-        writing.start()
-        while not WRITING.locked():
-            assert writing.is_alive()
-        begun.set()
-        writing.join(60)
-    os.close(pipe)
+    with standard_output(standard.fileno()):
+        writer = LineWriter()
+        for message in messages:
+            writer.write_message(message)
+        writer.flush()
+    standard.close()
     thread.join(60)
+    target.close()
+    assert all(group.endswith(b"\n") for group in received)
+    assert all(len(group) <= 4096 or group.count(b"\n") == 1 for group in received)
+    assert max(len(group) for group in received if group.count(b"\n") > 1) > 3500
+    assert b"".join(received) == b"".join(bytes(MsgSpecWriter().format_message(message)) for message in messages)
+
+
+@pytest.mark.parametrize("is_blocking", [True, False], ids=["blocking", "non-blocking"])
+@pytest.mark.parametrize("size", [100, 1_000_000], ids=["short lines", "long lines"])
+def test_slow_target(size: int, *, is_blocking: bool) -> None:
+    reader, pipe = os.pipe()
+    os.set_blocking(pipe, is_blocking)
+    messages = [record(id=str(place), name="x" * size) for place in range(2_000_000 // size)]
+    received = bytearray()
+
+    def write() -> None:
+        writer = LineWriter()
+        for message in messages:
+            writer.write_message(message)
+        writer.flush()
+
+    with standard_output(pipe):
+        writing = threading.Thread(target=write)
+        writing.start()
+        while select.select([], [pipe], [], 0.01)[1]:
+            assert writing.is_alive()  # until the pipe is full
+        while writing.is_alive() or select.select([reader], [], [], 0)[0]:
+            if select.select([reader], [], [], 0.01)[0]:
+                received += os.read(reader, 5000)
+        writing.join()
+    os.close(pipe)
     os.close(reader)
-    assert not WRITING.locked()
-    assert b"".join(received) == MsgSpecWriter().format_message(message)
+    assert received == b"".join(bytes(MsgSpecWriter().format_message(message)) for message in messages)
 
 
 def test_dead_target() -> None:
@@ -119,7 +136,6 @@ def test_dead_target() -> None:
     with standard_output(pipe), pytest.raises(TargetError, match=r"^The target stopped reading \(Broken pipe\)\."):
         writer.write_message(STATE)
     os.close(pipe)
-    assert not WRITING.locked()
     writer.flush()  # a failed write is not repeated
 
 

@@ -10,7 +10,7 @@ from urllib.request import url2pathname
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from tests.fake_trackly import FakeTrackly
+from tests.fake_trackly import FakeTrackly, answer
 from tests.tap import STREAMS, exact, offers_catalog, output_of, run_tap, selecting
 
 SETTINGS = [
@@ -23,6 +23,7 @@ SETTINGS = [
     "concurrency",
     "request_timeout",
     "max_retries",
+    "fail_if_incomplete",
     "user_agent",
 ]
 
@@ -61,14 +62,24 @@ def test_settings_schema() -> None:
     assert (own["concurrency"]["minimum"], own["concurrency"]["maximum"], own["concurrency"]["default"]) == (1, 32, 8)
     assert (own["full_resend_hours"]["minimum"], own["full_resend_hours"]["default"]) == (0, 24)
     assert (own["request_timeout"]["default"], own["max_retries"]["default"]) == (60, 5)
+    assert own["fail_if_incomplete"]["default"] is False
     assert own["user_agent"]["default"].startswith("tap-trackly/")
 
 
 def test_test_option(trackly: FakeTrackly) -> None:
     run = trackly.sync("--test")
-    assert {request.stream for request in trackly.requests} >= {*STREAMS} - {"contacts"}
-    assert len(run.records) <= len(STREAMS)
+    assert {request.stream for request in trackly.requests} == {*STREAMS}
+    assert {request.page for request in trackly.requests} == {1}
+    assert run.messages == []
     assert not run.lines("ERROR")
+    assert "offers: OK, 25 records" in run.log
+
+
+def test_test_option_with_a_listing_that_cannot_be_read(trackly: FakeTrackly) -> None:
+    trackly.inject(answer({"error": "No."}, 400), stream="lists", times=9)
+    run = trackly.run("--test")
+    run.assert_failed("lists: ", "HTTP 400")
+    assert "contacts: OK" in run.log
 
 
 def test_schema_test_option() -> None:
@@ -86,7 +97,7 @@ def test_deselected_fields(trackly: FakeTrackly) -> None:
 
 def test_no_selected_stream() -> None:
     run = run_tap({"api_key": "trk", "api_url": "http://127.0.0.1:9"}, catalog=selecting())
-    assert run.status == 0
+    run.assert_failed("No stream is selected")
     assert run.messages == []
 
 
@@ -132,4 +143,4 @@ def test_batches(trackly: FakeTrackly, tmp_path: Path) -> None:
     records = [exact(line.decode()) for line in lines]
     assert sorted(record["id"] for record in records) == sorted(trackly.account.offers)
     assert run.bookmark == "2025-12-15T09:12:00+00:00"
-    assert trackly.sync(state=run.state).ids == ["664f1a2b3c4d5e6f7a8b9c0d"]
+    assert trackly.run(state=run.state).ids == ["664f1a2b3c4d5e6f7a8b9c0d"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import time
@@ -16,53 +17,57 @@ from tests.fake_trackly import ERROR, FakeTrackly, Fault, answer, silence
 from tests.tap import BOOKMARK, Run, offers_state, started
 
 
-def stopped(trackly: FakeTrackly, number: signal.Signals, slow_target: float = 0, **settings: Any) -> Run:
-    """Start the tap, and send a signal when it has begun to read.
-
-    A slow target reads nothing for some seconds before and after the signal, so that the pipe is full.
-    """
+def stopped(trackly: FakeTrackly, number: signal.Signals, requests: int, **settings: Any) -> Run:
+    """Start the tap, and send a signal when the server has received a number of requests."""
     with started(trackly.config(**settings), state=offers_state()) as process:
-        assert process.stderr
-        log = ""
-        while "records to read" not in log:
-            line = process.stderr.readline()
-            assert line, log
-            log += line
-        time.sleep(slow_target)
+        while len(trackly.requests) < requests:
+            assert process.poll() is None
+            time.sleep(0.01)
         process.send_signal(number)
-        time.sleep(slow_target)
-        stdout, rest = process.communicate(timeout=30)
-    return Run(process.returncode, stdout, log + rest)
+        stdout, log = process.communicate(timeout=60)
+    return Run(process.returncode, stdout, log)
 
 
 @pytest.mark.parametrize("number,status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("fault", [silence, answer(ERROR, 503, Retry_After="200")], ids=["in a request", "in a pause"])
 def test_signal(trackly: FakeTrackly, number: signal.Signals, status: int, fault: Fault) -> None:
-    trackly.inject(fault, page=3)
-    run = stopped(trackly, number, page_size=10)
+    trackly.inject(fault, page=2, status=None)
+    run = stopped(trackly, number, requests=3, page_size=10, concurrency=2)
     assert run.status == status
     assert "Traceback" not in run.log
-    assert run.bookmark == BOOKMARK
+    assert all(state["bookmarks"]["offers"]["replication_key_value"] == BOOKMARK for state in run.states)
 
 
-def test_signal_with_slow_target(trackly: FakeTrackly) -> None:
-    trackly.put(*({"id": f"{number:03}", "name": "x" * 9000} for number in range(250)))
-    run = stopped(trackly, signal.SIGTERM, slow_target=1)
-    assert run.status == 143
-    assert 0 < len(run.records) < 250
+@pytest.mark.parametrize("size", [100, 9000, 500_000])
+def test_signal_while_the_target_is_busy_for_long(trackly: FakeTrackly, size: int) -> None:
+    """The tap waits 2 seconds for its log; also after that, it ends with a whole line."""
+    offers = 5_000_000 // size
+    trackly.put(*({"id": f"{number:06}", "name": "x" * size} for number in range(offers)))
+    reader, pipe = os.pipe()
+    with started(trackly.config(), stdout=pipe) as process:
+        while select.select([], [pipe], [], 0.01)[1]:
+            assert process.poll() is None  # until the pipe is full
+        os.close(pipe)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(3)
+        with os.fdopen(reader, encoding="utf-8") as output:
+            stdout = output.read()
+        assert process.wait(60) == 143
+    assert 0 < len(Run(143, stdout, "").records) < offers
 
 
 def test_signal_with_blocked_log(trackly: FakeTrackly) -> None:
     trackly.put(*({"id": f"{number:04}"} for number in range(2000)))
     variables = {"TAP_TRACKLY_LOGLEVEL": "DEBUG"}
-    with started(trackly.config(page_size=1), variables=variables, stdout=subprocess.DEVNULL) as process:
-        seen = 0
-        while not seen or seen < len(trackly.requests):
-            seen = len(trackly.requests)
-            time.sleep(1)
-        assert process.poll() is None, "the log was not full"
+    reader, log = os.pipe()
+    settings = trackly.config(page_size=1)
+    with started(settings, variables=variables, stdout=subprocess.DEVNULL, stderr=log) as process:
+        while select.select([], [log], [], 0.01)[1]:
+            assert process.poll() is None  # until the log is full
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 143
+        assert process.wait(60) == 143
+    os.close(log)
+    os.close(reader)
 
 
 def test_dead_target(trackly: FakeTrackly) -> None:
@@ -70,7 +75,7 @@ def test_dead_target(trackly: FakeTrackly) -> None:
     os.close(reader)
     with started(trackly.config(), stdout=writer) as process:
         os.close(writer)
-        _, log = process.communicate(timeout=30)
+        _, log = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "Traceback" not in log
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import select
 import signal
 import subprocess
 import sys
@@ -13,14 +16,14 @@ import pytest
 
 WAITING = """
 import logging, sys
-from tap_trackly.shutdown import WRITING, end_on_signal
+from singer_sdk.singerlib import RecordMessage
+from tap_trackly.output import LineWriter, end_on_signal
 end_on_signal(logging.getLogger())
-print("ready", flush=True)
-sys.stdin.readline()
-with WRITING:
-    print("half ", end="", flush=True)
-    sys.stdin.readline()
-    print("line", flush=True)
+print("ready", file=sys.stderr, flush=True)
+size = int(sys.stdin.readline())
+writer = LineWriter()
+while size:
+    writer.write_message(RecordMessage("offers", {"name": "x" * size}))
 sys.stdin.readline()
 """
 
@@ -34,14 +37,14 @@ def _default_sighup() -> Iterator[None]:
 
 
 @contextmanager
-def waiting(*wrapper: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a process that writes each half of a line after it has read a line."""
+def waiting(*wrapper: str, stdout: int = subprocess.PIPE) -> Iterator[subprocess.Popen[str]]:
+    """Start a process that reads a number, and then writes records of this size without end."""
     pipe = subprocess.PIPE
     command = [*wrapper, sys.executable, "-c", WAITING]
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, encoding="utf-8", bufsize=1) as process:
+    with subprocess.Popen(command, stdin=pipe, stdout=stdout, stderr=pipe, encoding="utf-8", bufsize=1) as process:
         try:
-            assert process.stdout
-            assert process.stdout.readline() == "ready\n"
+            assert process.stderr
+            assert "ready\n" in iter(process.stderr.readline, "")
             yield process
         finally:
             process.kill()
@@ -57,18 +60,24 @@ def test_exit_status_after_signal(number: Signals, status: int) -> None:
     assert log == f"Stopped by {number.name}. Bookmark not advanced.\n"
 
 
-def test_signal_waits_for_whole_line() -> None:
-    with waiting() as process:
+@pytest.mark.parametrize("size", [100, 3000, 5000, 1_000_000])
+def test_signal_while_the_target_is_busy(size: int) -> None:
+    reader, pipe = os.pipe()
+    with waiting(stdout=pipe) as process:
         assert process.stdin
-        assert process.stdout
         assert process.stderr
-        process.stdin.write("begin\n")
-        assert process.stdout.read(5) == "half "
+        process.stdin.write(f"{size}\n")
+        while select.select([], [pipe], [], 0.01)[1]:
+            assert process.poll() is None  # until the pipe is full
+        os.close(pipe)
         process.send_signal(SIGTERM)
         assert "SIGTERM" in process.stderr.readline()
-        process.stdin.write("end\n")
+        with os.fdopen(reader, encoding="utf-8") as output:
+            lines = output.readlines()
         assert process.wait(60) == 143
-        assert process.stdout.read() == "line\n"
+    assert lines
+    assert all(line.endswith("}\n") for line in lines)
+    assert {len(json.loads(line)["record"]["name"]) for line in lines} == {size}
 
 
 def test_nohup_is_honoured() -> None:
