@@ -88,7 +88,7 @@ def test_many_accounts(project: Project, account: Account, database: psycopg.Con
     shared = yaml.safe_load(one_schema)["plugins"]["extractors"][0]["config"]["stream_maps"]
     assert {*shared, "contacts"} == {stream.name for stream in TapTrackly(validate_config=False).streams.values()}
     project.run("meltano run tap-trackly target-postgres")
-    assert "KeyError: 'account'" in project.run("meltano run tap-trackly--accounts target-postgres", status=1)
+    assert "Invalid setting stream_maps" in project.run("meltano run tap-trackly--accounts target-jsonl", status=1)
 
 
 def test_history(project: Project, account: Account, database: psycopg.Connection) -> None:
