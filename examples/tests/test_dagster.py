@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from dagster import DagsterInstance, ExecuteInProcessResult
+from dagster import AssetKey, DagsterEventType, DagsterInstance, ExecuteInProcessResult
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response
 
 from examples.dagster.definitions import ACCOUNTS, definitions
 from sandbox.account import Account
@@ -22,32 +25,29 @@ from sandbox.server import running
 from tests.project import HOME, MELTANO, Project, shown
 
 EXAMPLE = HOME / "examples" / "dagster"
+DAGSTER = Path(sys.executable).with_name("dagster")
 
 
-class WatchedAccount(Account):
-    """An account that counts its reads; each of them begins with one request for lists."""
+class FailingAccount(Account):
+    """An account that answers a number of requests with an error."""
 
     failures = 0
 
-    def __init__(self, offers: int) -> None:
-        super().__init__(offers)
-        self.requests = 0
-
     def records(self, kind: str) -> list[Record]:
-        self.requests += 1
         if self.failures:
-            raise RuntimeError("This account is out of order.")
+            self.failures -= 1
+            raise HTTPException(response=Response("Out of order", 503))
         return super().records(kind)
 
 
 @pytest.fixture
-def accounts() -> dict[str, WatchedAccount]:
-    return {name: WatchedAccount(offers=9 + number) for number, name in enumerate(ACCOUNTS)}
+def accounts() -> dict[str, FailingAccount]:
+    return {name: FailingAccount(offers=9 + number) for number, name in enumerate(ACCOUNTS)}
 
 
 @pytest.fixture
 def instance(
-    accounts: dict[str, WatchedAccount], address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    accounts: dict[str, FailingAccount], address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[DagsterInstance]:
     """Dagster with the limits of the example, in a Meltano project with a plugin for each account."""
     home = tmp_path / "dagster"
@@ -57,8 +57,6 @@ def instance(
         variables = {
             "DAGSTER_HOME": str(home),
             "DAGSTER_DISABLE_TELEMETRY": "1",
-            "NO_PROXY": "*",
-            "PATH": f"{MELTANO.parent}{os.pathsep}{os.environ['PATH']}",
             "TAP_TRACKLY_MAX_RETRIES": "0",
             "TARGET_POSTGRES_SQLALCHEMY_URL": address,
         }
@@ -68,20 +66,21 @@ def instance(
         project = Project(tmp_path, variables)
         project.add(*shown("examples/dagster/README.md", "yaml"))
         project.run("meltano state list")
-        for name, value in {**variables, "MELTANO_PROJECT_ROOT": str(tmp_path)}.items():
+        for name, value in {**variables, "MELTANO_PROJECT_ROOT": str(tmp_path), "NO_PROXY": "*"}.items():
             monkeypatch.setenv(name, value)
+        monkeypatch.setenv("PATH", str(MELTANO.parent), prepend=os.pathsep)
         yield stack.enter_context(DagsterInstance.get())
 
 
-def execute(instance: DagsterInstance, name: str | None = None) -> ExecuteInProcessResult:
-    """Run the job, or the asset of one account."""
+def execute(instance: DagsterInstance, *names: str) -> ExecuteInProcessResult:
+    """Load accounts."""
     job = definitions.resolve_job_def("trackly_hourly")
-    selection: Any = None if name is None else [definitions.resolve_assets_def(["trackly", name]).key]
-    return job.execute_in_process(instance=instance, asset_selection=selection, raise_on_error=False)
+    keys = [AssetKey(["trackly", name]) for name in names]
+    return job.execute_in_process(instance=instance, asset_selection=keys, raise_on_error=False)
 
 
-def events(result: ExecuteInProcessResult, kind: str) -> list[float]:
-    return [event.timestamp for event in result.all_events if event.event_type_value == kind]
+def count(result: ExecuteInProcessResult, kind: DagsterEventType) -> int:
+    return sum(event.event_type == kind for event in result.all_events)
 
 
 def offers(database: psycopg.Connection, schema: str) -> list[Any]:
@@ -93,10 +92,31 @@ def expected(account: Account) -> list[Any]:
 
 
 def test_accounts_are_loaded(
-    instance: DagsterInstance, accounts: dict[str, WatchedAccount], database: psycopg.Connection
+    instance: DagsterInstance, accounts: dict[str, FailingAccount], database: psycopg.Connection
 ) -> None:
-    result = execute(instance)
+    acme, *_ = accounts.values()
+    acme.failures = 1
+    result = execute(instance, *accounts)
     assert result.success
-    assert len(events(result, "ASSET_MATERIALIZATION")) == len(accounts)
+    assert count(result, DagsterEventType.STEP_UP_FOR_RETRY) == 1
+    assert count(result, DagsterEventType.ASSET_MATERIALIZATION) == len(accounts)
+    assert acme.failures == 0
     for name, account in accounts.items():
         assert offers(database, name) == expected(account)
+
+
+def test_runs_of_an_account_do_not_overlap(instance: DagsterInstance) -> None:
+    command = [DAGSTER, "asset", "materialize", "--select", "trackly/acme", "-f", EXAMPLE / "definitions.py"]
+    runs = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8") for _ in range(2)
+    ]
+    for run in runs:
+        log, _ = run.communicate(timeout=120)
+        assert run.returncode == 0, log
+    steps = [
+        event
+        for run in instance.get_runs()
+        for event in instance.all_logs(run.run_id, of_type={DagsterEventType.STEP_START, DagsterEventType.STEP_SUCCESS})
+    ]
+    kinds = [event.dagster_event.event_type for event in sorted(steps, key=lambda event: event.timestamp)]
+    assert kinds == [DagsterEventType.STEP_START, DagsterEventType.STEP_SUCCESS] * 2
