@@ -73,7 +73,7 @@ class Image:
 
     def run(self, command: list[str], variables: dict[str, str], **how: Any) -> str:
         """Run a command in the image, and return its output."""
-        finished = subprocess.run(
+        finished: subprocess.CompletedProcess[str] = subprocess.run(
             command,
             cwd=self.root / "project",
             env={**environment(PATH=f"{PYTHON}:{os.environ['PATH']}"), **variables},
@@ -99,7 +99,7 @@ def image() -> Iterator[Image]:
 
 
 @pytest.fixture
-def open_address(address: str, database: psycopg.Connection) -> Iterator[str]:
+def open_address(address: str) -> Iterator[str]:
     """The URL of the database, which other users may reach, too."""
     folder = Path(address.partition("host=")[2])
     folder.chmod(0o711)
@@ -138,12 +138,12 @@ def test_jobs_of_an_ordinary_user(image: Image, open_address: str, database: psy
             shutil.rmtree(image.root / "tmp" / "meltano", ignore_errors=True)  # /tmp is empty in each run
             return image.run([image.inside(entrypoint), *arguments], {**variables, **extra}, **AS_USER)
 
-        before = {file for file in (image.root / "project").rglob("*")}
+        before = set((image.root / "project").rglob("*"))
         assert "offers: done, 12 records read, 12 emitted" in run("one-account.yaml")
         assert "offers: done, 12 records read, 12 emitted" not in run("one-account.yaml"), "the state was kept"
         run("account-template.yaml", "acme")
         run("account-template.yaml", "globex")
-        assert {file for file in (image.root / "project").rglob("*")} == before
+        assert set((image.root / "project").rglob("*")) == before
     for schema in "trackly", "acme", "globex":
         rows = database.execute(f"SELECT count(*), sum(payout) FROM {schema}.offers".encode()).fetchall()  # noqa: S608
         assert rows == [(12, sum(offer["payout"] for offer in account.offers.values()))]

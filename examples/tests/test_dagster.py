@@ -108,7 +108,15 @@ def test_accounts_are_loaded(
 def test_runs_of_an_account_do_not_overlap(instance: DagsterInstance) -> None:
     assert execute(instance, "acme").success  # creates the pool, so that two processes do not create it at once
     first = {run.run_id for run in instance.get_runs()}
-    command = [DAGSTER, "asset", "materialize", "--select", "trackly/acme", "-f", EXAMPLE / "definitions.py"]
+    command: list[str | Path] = [
+        DAGSTER,
+        "asset",
+        "materialize",
+        "--select",
+        "trackly/acme",
+        "-f",
+        EXAMPLE / "definitions.py",
+    ]
     runs = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8") for _ in range(2)
     ]
@@ -119,7 +127,10 @@ def test_runs_of_an_account_do_not_overlap(instance: DagsterInstance) -> None:
         event
         for run in instance.get_runs()
         if run.run_id not in first
-        for event in instance.all_logs(run.run_id, of_type={DagsterEventType.STEP_UP_FOR_RETRY, DagsterEventType.STEP_START, DagsterEventType.STEP_SUCCESS})
+        for event in instance.all_logs(
+            run.run_id,
+            of_type={DagsterEventType.STEP_UP_FOR_RETRY, DagsterEventType.STEP_START, DagsterEventType.STEP_SUCCESS},
+        )
     ]
     kinds = [event.dagster_event.event_type for event in sorted(steps, key=lambda event: event.timestamp)]
     assert kinds == [DagsterEventType.STEP_START, DagsterEventType.STEP_SUCCESS] * 2
