@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,22 @@ QUESTION = """
   ORDER BY reach DESC, lists.list_name, payout DESC
 """
 WINTER_SALE = "664f1a2b3c4d5e6f7a8b9c0e"
+CSV_STATE = ("--state-id", "demo-csv")
+POSTGRES_LOAD = ("run", "tap-trackly", "target-postgres")
+NEXT = """\
+  output/demo/csv/        a CSV file for each stream and load
+  output/demo/*.log       the log of each load
+  output/demo/meltano.db  the state, with the bookmarks of each stream
+  The sandbox account and the PostgreSQL server were temporary, and are stopped.
+
+> Load your own account, with the same Meltano:
+
+  export PATH="$PWD/.venv-meltano/bin:$PATH"
+  export TAP_TRACKLY_API_KEY=trk_...   # from Settings > API Keys
+  meltano invoke tap-trackly --test    # checks the key
+  meltano run tap-trackly target-csv   # writes to output/csv
+
+  README.md has the settings and other targets. `make clean` removes all that was installed and loaded here."""
 
 
 def main() -> None:
@@ -59,7 +75,8 @@ def main() -> None:
         }
         say(f"The sandbox account with {len(account.offers)} offers is served at {url}.")
 
-        load("first", environment)
+        load("first-csv", ("elt", "tap-trackly", "target-csv", *CSV_STATE), environment)
+        load("first-postgres", POSTGRES_LOAD, environment)
         show_csv()
         show_table(database)
 
@@ -67,37 +84,38 @@ def main() -> None:
         request("DELETE", f"{url}/offers/{WINTER_SALE}")
         request("PUT", f"{url}/offers/{SUMMER_PROMO}", {"payout": 3.25})
 
-        load("second", environment)
+        load("second-csv", ("el", "tap-trackly", "target-csv", *CSV_STATE), environment)
+        load("second-postgres", POSTGRES_LOAD, environment)
         show_csv()
         show_table(database)
         compare(account, database)
         ask(database)
+    say("What was left where:")
+    print(NEXT)
 
 
-def load(name: str, environment: Mapping[str, str]) -> None:
-    """Load the account into both targets and show the tap's summary of each stream."""
-    for target in ("target-csv", "target-postgres"):
-        command = ["elt", "tap-trackly", target, "--state-id", f"demo-{target}"]
-        say(f"meltano {' '.join(command)}")
-        log = OUTPUT / f"{name}-{target}.log"
-        with log.open("w") as file:
-            run = subprocess.run(
-                [MELTANO, *command], cwd=PROJECT, env=environment, stdout=file, stderr=subprocess.STDOUT, check=False
-            )
-        if run.returncode:
-            print(log.read_text())
-            sys.exit(f"Meltano failed, see {log}")
-        for line in log.read_text().splitlines():
-            if " unchanged, " in line:
-                print(f"  {line.split('tap-trackly')[-1].strip()}")
+def load(name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Load the account with a Meltano command and show the tap's summary of each stream."""
+    say(f"meltano {' '.join(command)}")
+    log = OUTPUT / f"{name}.log"
+    with log.open("w") as file:
+        run = subprocess.run(
+            [MELTANO, *command], cwd=PROJECT, env=environment, stdout=file, stderr=subprocess.STDOUT, check=False
+        )
+    if run.returncode:
+        print(log.read_text())
+        sys.exit(f"Meltano failed, see {log}")
+    for line in log.read_text().splitlines():
+        if " unchanged, " in line:
+            print(f"  {line.split('tap-trackly')[-1].strip()}")
 
 
 def show_csv() -> None:
-    """Show the first rows of the newest CSV file."""
+    """Show the header and the first rows of the newest CSV file."""
     newest = max((OUTPUT / "csv").glob("offers-*"))
     lines = newest.read_text().splitlines()
     say(f"{newest.relative_to(PROJECT)} has {len(lines) - 1} rows:")
-    for line in lines[1:4]:
+    for line in lines[:4]:
         print(f"  {line}")
 
 

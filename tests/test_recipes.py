@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from hashlib import sha256
@@ -12,13 +13,16 @@ from typing import Any
 
 import psycopg
 import pytest
+import yaml
 
 from sandbox.account import Account
 from sandbox.api import API_KEY
 from sandbox.database import postgres
 from sandbox.samples import Record
 from sandbox.server import running
+from tap_trackly.tap import TapTrackly
 from tests.project import HOME, Project, shown
+from tests.tap import STREAMS
 
 pytestmark = pytest.mark.source
 
@@ -81,6 +85,11 @@ def test_many_accounts(project: Project, account: Account, database: psycopg.Con
         project.run(keys + in_turn)
         assert rows(database, question) == [("acme", *offers_of(account)), ("globex", *offers_of(globex))]
 
+    shared = yaml.safe_load(one_schema)["plugins"]["extractors"][0]["config"]["stream_maps"]
+    assert {*shared, "contacts"} == {stream.name for stream in TapTrackly(validate_config=False).streams.values()}
+    project.run("meltano run tap-trackly target-postgres")
+    assert "Invalid setting stream_maps" in project.run("meltano run tap-trackly--accounts target-jsonl", status=1)
+
 
 def test_history(project: Project, account: Account, database: psycopg.Connection) -> None:
     page = "docs/history.md"
@@ -132,7 +141,7 @@ class RestlessAccount(Account):
 @pytest.mark.parametrize("account", [RestlessAccount(offers=3)])
 def test_incomplete_run(project: Project, database: psycopg.Connection) -> None:
     page = "docs/monitoring.md"
-    (fail_if_incomplete,) = shown(page, "sh")
+    fail_if_incomplete = shown(page, "sh")[0]
     log = project.run(fail_if_incomplete, status=1)
     assert log.count(shown(page, "text")[0].removesuffix("...\n")) == 1
     for text in re.findall(r"^\| `(.+?)` \|", (HOME / page).read_text(), re.MULTILINE):
@@ -147,13 +156,84 @@ def test_incomplete_run(project: Project, database: psycopg.Connection) -> None:
 
 
 def test_api_key_check(project: Project) -> None:
-    (check,) = shown("docs/troubleshooting.md", "sh")
+    check = shown("docs/troubleshooting.md", "sh")[0]
     log = project.run(check)
     assert "Plugin configuration is valid" in log
     assert "offers: OK, 12 records" in log
     assert "contacts" not in log
     project.variables["TAP_TRACKLY_API_KEY"] = "trk_revoked"
     assert "Check the setting api_key" in project.run("meltano invoke tap-trackly --test", status=1)
+
+
+def test_traceback(project: Project) -> None:
+    project.variables["TAP_TRACKLY_API_KEY"] = "trk_revoked"
+    log = project.run(shown("docs/troubleshooting.md", "sh")[1], status=1)
+    assert re.search(r"Traceback \(most recent call last\):.*FatalAPIError", log, re.DOTALL)
+
+
+def test_array_in_the_environment(project: Project) -> None:
+    row = next(line for line in (HOME / "docs/troubleshooting.md").read_text().splitlines() if "JSON array" in line)
+    message, wrong, right = re.findall(r"`([^`]*active[^`]*|TAP_TRACKLY_OFFER_STATUSES)`", row)
+    run = "meltano run tap-trackly target-postgres"
+    assert message in project.run(f"export {wrong}=active; {run}", status=1)
+    assert "all complete" in project.run(f"export {right}; {run}")
+
+
+def test_deselecting(project: Project) -> None:
+    project.add(*shown("docs/troubleshooting.md", "yaml"))
+    log = project.run("meltano run tap-trackly target-postgres")
+    assert set(re.findall(r"(\w+): done", log)) == {"offers", "lists", "creatives", "schedules"}
+
+
+def test_metrics_and_json_logs(project: Project) -> None:
+    page = "docs/monitoring.md"
+    logging, plugin = shown(page, "yaml")
+    _, with_meltano, without_meltano = shown(page, "sh")
+    (project.folder / "tap-logging.yml").write_text(logging)
+    project.add(plugin)
+    metrics = project.folder / "metrics.jsonl"
+    metric_of_the_tap = r"\] tap-trackly .*METRIC|\"name\": \"tap-trackly\".*METRIC"
+
+    project.run(f"export PATH={Path(sys.executable).parent}:$PATH\n{without_meltano}")
+    written = [json.loads(line) for line in metrics.read_text().splitlines()]
+    assert {line["metric_info"]["tags"]["stream"] for line in written} == {*STREAMS} - {"contacts"}
+    log = [json.loads(line) for line in (project.folder / "log.jsonl").read_text().splitlines()]
+    assert "Run finished" in log[-1]["message"]
+    assert not [line for line in log if "METRIC" in line["message"]]
+
+    metrics.unlink()
+    output = project.run(with_meltano)
+    assert len(metrics.read_text().splitlines()) >= len(written)
+    assert output.count("Run finished") == 2
+    assert not re.search(metric_of_the_tap, output)
+
+    metrics.unlink()
+    config = yaml.safe_load(logging)
+    del config["handlers"]["metrics"]
+    config["loggers"]["singer_sdk.metrics"]["handlers"] = []
+    (project.folder / "tap-logging.yml").write_text(yaml.safe_dump(config))
+    assert not re.search(metric_of_the_tap, project.run("meltano run tap-trackly target-postgres"))
+    assert not metrics.exists()
+
+
+def test_upgrade_and_full_load(project: Project, account: Account, database: psycopg.Connection) -> None:
+    page = "docs/upgrading.md"
+    upgrade, full_load = shown(page, "sh")
+    run = upgrade.splitlines()[-1]
+    project.add("plugins: {extractors: [{name: tap-trackly, load_schema: upgraded}]}")
+    earlier = ["*.*", "!contacts.*", "!lists.*", "!offers.tracking_url", "!audiences.filter"]
+    project.run(f"export TAP_TRACKLY__SELECT='{json.dumps(earlier)}'; {run}")
+    project.run(run)
+    urls = {(offer["id"], offer["tracking_url"]) for offer in account.offers.values()}
+    assert set(rows(database, "SELECT id, tracking_url FROM upgraded.offers")) == urls
+    assert rows(database, "SELECT count(*) FROM upgraded.audiences WHERE filter IS NULL") == [(0,)]
+    assert rows(database, "SELECT count(*) FROM upgraded.lists") == [(len(account.lists),)]
+
+    database.execute("DROP SCHEMA upgraded CASCADE")
+    project.run(run)
+    assert rows(database, "SELECT count(*) FROM upgraded.offers") < [(len(account.offers),)]
+    project.run(full_load)
+    assert rows(database, "SELECT count(*), sum(payout) FROM upgraded.offers") == [offers_of(account)]
 
 
 def test_batches(project: Project, account: Account, database: psycopg.Connection) -> None:

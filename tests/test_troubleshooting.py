@@ -21,7 +21,12 @@ from tests.project import HOME
 from tests.tap import TAP, environment, run_tap
 
 MESSAGES = re.findall(r"^\| (`.+?) \|", (HOME / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
-TESTED_ELSEWHERE = {"`certificate verification failed`", "`The target stopped reading`", "`Incomplete read`"}
+TESTED_ELSEWHERE = {
+    "`certificate verification failed`",
+    "`Failed to parse JSON array from string: 'active'`",
+    "`Incomplete read`",
+    "`The target stopped reading`",
+}
 SETTINGS: dict[str, dict[str, Any]] = {
     "`Missing setting api_key`": {"api_key": None},
     "`Invalid setting page_size: expected an integer from 1 to 100.`": {"page_size": 1000},
@@ -31,7 +36,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "`Check the setting api_url; redirects are not followed.`": {"api_url": "{url}/v1"},
     "`Check the setting api_url. Gave up after`": {"api_url": "http://127.0.0.1:9"},
 }
-ANSWERS = {
+ANSWERS: dict[str, tuple[int, Any]] = {
+    "`is HTML, not JSON. Check the setting api_url`": (200, "<!DOCTYPE html><title>Sign in</title>"),
     "`HTTP 403` and `The account does not have this product`": (403, {"error": "No", "code": "sms_not_enabled"}),
     "`HTTP 403` and `The API key has no access`": (403, {"error": "Account is suspended"}),
     "`HTTP 429` and `Gave up after`": (429, {"error": "Slow down"}),
@@ -43,12 +49,15 @@ STATES = {"`Invalid state file`": {"type": "STATE", "value": {}}}
 class FailingAccount(Account):
     """An account that responds to each request with the same error."""
 
-    def __init__(self, status: int, answer: dict[str, str]) -> None:
+    def __init__(self, status: int, answer: Any) -> None:
         super().__init__(offers=0)
-        self.status, self.answer = status, answer
+        if isinstance(answer, str):
+            self.response = Response(answer, status, content_type="text/html")
+        else:
+            self.response = Response(json.dumps(answer), status)
 
     def records(self, kind: str) -> list[Record]:  # noqa: ARG002
-        raise HTTPException(response=Response(json.dumps(self.answer), self.status))
+        raise HTTPException(response=self.response)
 
 
 @contextmanager

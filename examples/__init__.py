@@ -1,0 +1,1 @@
+"""Examples: what runs the tap, and what reads its tables."""

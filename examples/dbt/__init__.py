@@ -1,0 +1,1 @@
+"""A dbt project on the tables of the tap."""
