@@ -102,10 +102,9 @@ class FakeTrackly(ThreadingHTTPServer):
         return run
 
     def sync(self, *options: str, **how: Any) -> Run:
-        """Run the tap against this account, and check that it succeeds and ends with a STATE."""
+        """Run the tap against this account, and check that it succeeds."""
         run = self.run(*options, **how)
         assert run.status == 0, run.log
-        assert options or run.messages[-1]["type"] == "STATE"
         return run
 
     def put(self, *offers: Mapping[str, Any]) -> None:

@@ -30,7 +30,7 @@ def test_key_revoked_during_the_run(trackly: FakeTrackly) -> None:
 def test_suspended_account(trackly: FakeTrackly) -> None:
     trackly.inject(answer({"error": "Account is suspended"}, 403), times=inf)
     trackly.run(concurrency=1).assert_failed("HTTP 403, Account is suspended")
-    assert len(trackly.requests) == 1
+    assert len(trackly.requests) == 2, "one for each listing"
 
 
 @pytest.mark.parametrize("stream", ["offers", "schedules"])
@@ -38,17 +38,16 @@ def test_product_not_enabled(trackly: FakeTrackly, stream: str) -> None:
     trackly.inject(answer({"error": "Not enabled.", "code": f"{stream}_not_enabled"}, 403), times=inf, stream=stream)
     run = trackly.run(concurrency=1, catalog=selecting(stream, "lists", "creatives"))
     run.assert_failed("HTTP 403, Not enabled.", f"{stream}_not_enabled", f"deselect the stream '{stream}'")
-    assert len(trackly.asked(stream=stream)) == 1
-    *streams_before, last = [message["stream"] for message in run.messages if message["type"] == "SCHEMA"]
-    assert last == stream
-    assert len(run.records) == sum(len(trackly.account.records(name)) for name in streams_before)
+    assert len(trackly.asked(stream=stream)) == 2, "one for each listing"
+    assert len(run.records) == sum(len(trackly.account.records(name)) for name in ("lists", "creatives"))
+    assert f"failed: {stream}" in run.log.splitlines()[-1]
 
 
 @pytest.mark.parametrize("status", [400, 404, 410])
 def test_fatal_status(trackly: FakeTrackly, status: int) -> None:
     trackly.inject(answer({"error": "No."}, status), times=inf)
     trackly.run(concurrency=1).assert_failed(f"HTTP {status}, No.", "api_url" if status == 404 else "")
-    assert len(trackly.requests) == 1
+    assert len(trackly.requests) == 2, "one for each listing"
 
 
 def test_wrong_path(trackly: FakeTrackly) -> None:
@@ -106,11 +105,11 @@ def test_key_in_a_record_is_masked(trackly: FakeTrackly) -> None:
     trackly.put({"id": f"{KEY} {'x' * 500}", "payout": "free", KEY: 1, "y" * 500: 2})
     run = trackly.sync(variables={"TAP_TRACKLY_LOGLEVEL": "DEBUG"})
     assert KEY in run.ids[0]
-    assert len(run.lines("WARNING")) == 2
+    assert len(run.lines("WARNING")) == 3
     assert "x" * 201 not in run.log
     assert "y" * 201 not in run.log
 
 
 def test_traceback_at_debug_level(trackly: FakeTrackly) -> None:
-    trackly.inject(answer(ERROR, 404), times=inf)
+    trackly.inject(answer(ERROR, 401), times=inf)
     assert "Traceback" in trackly.run(variables={"TAP_TRACKLY_LOGLEVEL": "DEBUG"}).log

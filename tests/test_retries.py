@@ -40,7 +40,7 @@ UNEXPECTED = {
     "another page": answer({"offers": [], "pagination": {**PAGE, "page": 1}}),
     "empty page": answer({"offers": [], "pagination": PAGE}),
     "404": answer(ERROR, 404),
-    }
+}
 
 
 def assert_complete(trackly: FakeTrackly, run: Run) -> None:

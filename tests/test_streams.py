@@ -66,14 +66,13 @@ def test_replication_methods(trackly: FakeTrackly, whole: Run) -> None:
     assert bookmarks["schedules"].keys() == bookmarks["offers"].keys()
 
 
-@pytest.mark.parametrize("settings,per_page,pages", [({}, "1000", 3), ({"page_size": 100}, "100", 24)])
-def test_page_size(trackly: FakeTrackly, settings: dict[str, int], per_page: str, pages: int) -> None:
+@pytest.mark.parametrize("settings,largest,most", [({}, 1000, 5), ({"page_size": 100}, 100, 30)])
+def test_page_size(trackly: FakeTrackly, settings: dict[str, int], largest: int, most: int) -> None:
     trackly.account = Account(0, contacts=2345)
     run = trackly.sync(catalog=selecting("contacts"), **settings)
-    assert len(run.records) == 2345
-    assert {(request.query["per_page"], request.page) for request in trackly.requests} == {
-        (per_page, page) for page in range(1, pages + 1)
-    }
+    assert len(run.records) == len({key(record) for record in run.records}) == 2345
+    assert max(int(request.query["per_page"]) for request in trackly.requests) == largest
+    assert len(trackly.requests) <= most
 
 
 @pytest.mark.parametrize("selected", STREAMS)
@@ -115,13 +114,11 @@ def test_phone_numbers_are_masked(trackly: FakeTrackly) -> None:
     contact["signup_date"] = "soon"
     run = trackly.sync(catalog=selecting("contacts"))
     (line,) = run.lines("WARNING")
-    assert f"list_id={contact['list_id']} phone_number=***: field 'signup_date'" in line
+    assert f"contacts: record list_id={contact['list_id']}: field 'signup_date'" in line
     assert contact["phone_number"] not in run.log
 
 
 @pytest.mark.parametrize("catalog", [{"streams": []}, selecting()], ids=["unknown", "deselected"])
 def test_no_stream_is_selected(trackly: FakeTrackly, catalog: dict[str, Any]) -> None:
-    run = trackly.run(catalog=catalog)
-    assert (run.status, run.messages) == (0, [])
-    assert any("nothing will be read" in line for line in run.lines("WARNING"))
+    trackly.run(catalog=catalog).assert_failed("No stream is selected", "select")
     assert not trackly.requests
