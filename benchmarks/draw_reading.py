@@ -1,4 +1,4 @@
-"""Draws docs/reading.svg: `python -m docs.draw_reading`. Readable on light and dark pages."""
+"""Draws docs/reading.svg: `python -m benchmarks.draw_reading`. Readable on light and dark pages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ _ROWS = (
     ("any order: pages side by side, counted", ((0, 30), (30, 60), (60, 90)), (0, 60)),
     ("newest first: pages overlap", ((0, 30), (27, 54), (52, 78), (75, 100)), (0,)),
 )
-_STYLE = "text{font:13px sans-serif;fill:#777}rect{stroke:#3b82f6;fill:#3b82f6;fill-opacity:.25}.again{stroke:#f59e0b;fill:none;stroke-width:2}"
+_STYLE = (
+    "text{font:13px sans-serif;fill:#777}rect{stroke:#3b82f6;fill:#3b82f6;fill-opacity:.25}"
+    ".again{stroke:#f59e0b;fill:none;stroke-width:2}"
+)
 
 
 def draw() -> str:
@@ -28,4 +31,4 @@ def draw() -> str:
 
 
 if __name__ == "__main__":
-    Path(__file__).with_name("reading.svg").write_text(draw())
+    (Path(__file__).parents[1] / "docs" / "reading.svg").write_text(draw())
