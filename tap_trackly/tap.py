@@ -17,6 +17,7 @@ from requests.utils import get_environ_proxies
 from singer_sdk import Tap
 from singer_sdk import typing as th
 from singer_sdk.exceptions import ConfigurationError, ConfigValidationError, SingerSDKError
+from singer_sdk.mapper import PluginMapper
 from typing_extensions import override
 
 from tap_trackly import streams
@@ -233,8 +234,11 @@ class TapTrackly(Tap):
             sys.exit(1)
         except Exception as error:  # noqa: BLE001 - anything else is a bug, or an expression that fails
             # The text may contain values of records.
-            advice = "If stream_maps is set, check its expressions."
-            cls.logger.error("%s. %s TAP_TRACKLY_LOGLEVEL=DEBUG shows where.", type(error).__name__, advice)  # noqa: TRY400
+            modules = {frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__)}
+            cause = (
+                "Invalid setting stream_maps: an expression fails" if PluginMapper.__module__ in modules else "Failed"
+            )
+            cls.logger.error("%s with %s. TAP_TRACKLY_LOGLEVEL=DEBUG shows where.", cause, type(error).__name__)  # noqa: TRY400
             _log_traceback(error, cls.logger)
             sys.exit(1)
 

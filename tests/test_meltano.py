@@ -94,7 +94,7 @@ def test_postgres_incremental(trackly: FakeTrackly, database: psycopg.Connection
     trackly.account.update(SUMMER_PROMO, {"payout": Decimal("3.25")})
     new = trackly.account.create({"name": "Ostern 🐣 in Zürich", "payout": Decimal("0.10")})
     log = meltano(*command)
-    assert "offers: done, 26 records read, 3 emitted, 23 unchanged" in log
+    assert "offers: done, 26 records read, 3 emitted" in log
     truth = sorted((offer["id"], offer["payout"], offer["status"]) for offer in offers.values())
     assert table(database) == truth
     assert ("archived",) in table(database, "status")

@@ -28,8 +28,8 @@ TESTED_ELSEWHERE = {
     "`The target stopped reading`",
 }
 SETTINGS: dict[str, dict[str, Any]] = {
-    "`Missing setting api_key`": {"api_key": None},
-    "`Invalid setting page_size: expected an integer from 1 to 100.`": {"page_size": 1000},
+    "`'api_key' is a required property`": {"api_key": None},
+    "`is greater than the maximum of 100 in config['page_size']`": {"page_size": 1000},
     "`Invalid setting stream_maps`": {"stream_maps": {"offers": {"net": "payout * 0.9"}}},
     "`Unknown setting pagesize is ignored. Did you mean page_size?`": {"pagesize": 10},
     "`HTTP 401`": {"api_key": "trk_revoked"},
