@@ -10,9 +10,9 @@ import pytest
 from sandbox.database import postgres
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """The URL of a PostgreSQL database."""
+    """The URL of a PostgreSQL database, which is empty at first."""
     with postgres() as address:
         yield address
 
