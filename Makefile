@@ -15,7 +15,7 @@ demo: .venv/done .meltano/done
 	.venv/bin/python -m sandbox.demo
 
 test: .venv/done .meltano/done
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadfile
 
 quick: .venv/done
 	.venv/bin/python -m pytest $(QUICK)

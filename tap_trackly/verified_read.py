@@ -160,8 +160,6 @@ class VerifiedRead:
                 yield from self._read_listing(listing, self._listings[place:], seen)
             except ListingError as error:
                 self.errors.append(error)
-            if seen.has_moved and self._may_repeat:
-                return True
         reasons = [_judge(seen, before.get(listing)) for listing, seen in self._passed.items()]
         self.reason = next(filter(None, reasons), "")
         if not self.reason and not self.errors and not (yield from self._is_unchanged()):
@@ -170,10 +168,10 @@ class VerifiedRead:
             each in before and (before[each].total, len(before[each].keys)) == (seen.total, len(seen.keys))
             for each, seen in self._passed.items()
         )
-        return not is_same or self.records > known
+        return not is_same or self.records > known or any(seen.has_moved for seen in self._passed.values())
 
     def _read_listing(self, listing: str | None, following: Sequence[str | None], seen: _Seen) -> Iterator[Changes]:
-        """Read a listing up to its end; if records moved and another pass may follow, up to there."""
+        """Read a listing up to its end, also if records moved: what was received is delivered."""
         previous: Page | None = None
         latest = 0
         others = [other for other in self._passed.values() if other is not seen]
@@ -195,8 +193,6 @@ class VerifiedRead:
                 seen.has_moved |= seen.total not in {None, page.total}
                 seen.total = page.total
             seen.has_moved |= bool(previous and page.records and previous.per_page != page.per_page)
-            if seen.has_moved and self._may_repeat:
-                break
             if listing and any(_is_other(listing, record) for record in page.records):
                 seen.gap = f"the API ignored the filter status={listing}"
             seen.keys |= new
