@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from singer_sdk import typing as th
 from typing_extensions import override
@@ -13,6 +14,12 @@ OFFER_STATUSES = ("active", "paused", "archived")
 # Has no "properties": with empty "properties", the SDK's flattening would drop the field.
 _OPEN_OBJECT = th.CustomType({"type": ["object", "null"], "additionalProperties": True})
 _OBJECTS = th.ArrayType(_OPEN_OBJECT)
+
+
+def _schema(*properties: th.Property[Any]) -> dict[str, Any]:
+    """Return a JSON schema without `$schema`: some targets refuse another draft than their own."""
+    schema: dict[str, Any] = th.PropertiesList(*properties).to_dict()
+    return {name: value for name, value in schema.items() if name != "$schema"}
 
 
 class OffersStream(TracklyStream):
@@ -26,7 +33,7 @@ class OffersStream(TracklyStream):
     path = "/offers"
     primary_keys = ("id",)
     replication_key = "updated_at"
-    schema = th.PropertiesList(
+    schema = _schema(
         th.Property("id", th.StringType, required=True, description="Offer id"),
         th.Property("slug", th.StringType, description="Readable id, such as ofr_summer-promo_a1b2c3"),
         th.Property("name", th.StringType, description="Offer name"),
@@ -41,7 +48,7 @@ class OffersStream(TracklyStream):
         th.Property("metadata", _OPEN_OBJECT, description="Custom names and values"),
         th.Property("created_at", th.DateTimeType, description="Time of creation in UTC"),
         th.Property("updated_at", th.DateTimeType, description="Time of the last change in UTC"),
-    ).to_dict()
+    )
 
     @property
     @override
@@ -61,7 +68,7 @@ class ListsStream(TracklyStream):
     primary_keys = ("id",)
     listings = (None, "deleted")
     paginated = False
-    schema = th.PropertiesList(
+    schema = _schema(
         th.Property("id", th.IntegerType, required=True, description="List id"),
         th.Property("phone_number", th.StringType, description="Phone number that the list sends from"),
         th.Property("brand_name", th.StringType, description="Brand name"),
@@ -70,7 +77,7 @@ class ListsStream(TracklyStream):
         th.Property("status", th.StringType, description="Status, such as active, paused, suspended or deleted"),
         th.Property("contact_count", th.IntegerType, description="Number of contacts"),
         th.Property("created_at", th.DateTimeType, description="Time of creation in UTC"),
-    ).to_dict()
+    )
 
 
 class AudiencesStream(TracklyStream):
@@ -83,7 +90,7 @@ class AudiencesStream(TracklyStream):
     path = "/audiences"
     primary_keys = ("id",)
     listings = ("active", "archived")
-    schema = th.PropertiesList(
+    schema = _schema(
         th.Property("id", th.StringType, required=True, description="Audience id"),
         th.Property("name", th.StringType, description="Audience name"),
         th.Property("description", th.StringType, description="Audience description"),
@@ -93,7 +100,7 @@ class AudiencesStream(TracklyStream):
         th.Property("cached_size_updated_at", th.DateTimeType, description="Time of the last count in UTC"),
         th.Property("status", th.StringType, description="Status, such as active or archived"),
         th.Property("created_at", th.DateTimeType, description="Time of creation in UTC"),
-    ).to_dict()
+    )
 
 
 class CreativesStream(TracklyStream):
@@ -106,7 +113,7 @@ class CreativesStream(TracklyStream):
     path = "/creatives"
     primary_keys = ("id",)
     listings = ("active", "paused", "archived")
-    schema = th.PropertiesList(
+    schema = _schema(
         th.Property("id", th.IntegerType, required=True, description="Creative id"),
         th.Property("slug", th.StringType, description="Readable id"),
         th.Property("name", th.StringType, description="Creative name"),
@@ -118,7 +125,7 @@ class CreativesStream(TracklyStream):
         th.Property("character_count", th.IntegerType, description="Number of characters"),
         th.Property("segment_count", th.IntegerType, description="Number of SMS segments"),
         th.Property("created_at", th.DateTimeType, description="Time of creation in UTC"),
-    ).to_dict()
+    )
 
 
 class SchedulesStream(TracklyStream):
@@ -133,7 +140,7 @@ class SchedulesStream(TracklyStream):
     replication_key = "updated_at"
     listings = (None, "archive")
     paginated = False
-    schema = th.PropertiesList(
+    schema = _schema(
         th.Property("id", th.StringType, required=True, description="Schedule id"),
         th.Property("name", th.StringType, description="Schedule name"),
         th.Property("status", th.StringType, description="Status, such as draft, off, on, complete or archive"),
@@ -156,7 +163,7 @@ class SchedulesStream(TracklyStream):
         th.Property("blasts", _OBJECTS, description="Message variants: message, offer_links, percent_audience"),
         th.Property("created_at", th.DateTimeType, description="Time of creation in UTC"),
         th.Property("updated_at", th.DateTimeType, description="Time of the last change in UTC"),
-    ).to_dict()
+    )
 
 
 class ContactsStream(TracklyStream):
@@ -173,7 +180,7 @@ class ContactsStream(TracklyStream):
     max_page_size = 1000
     personal_fields = ("phone_number",)
     selected_by_default = False
-    schema = th.PropertiesList(
+    schema = _schema(
         th.Property("phone_number", th.StringType, required=True, description="Phone number, such as +12025550100"),
         th.Property("list_number", th.StringType, description="Phone number that the list sends from"),
         th.Property("list_id", th.IntegerType, required=True, description="List id"),
@@ -192,4 +199,4 @@ class ContactsStream(TracklyStream):
         th.Property("last_sent_at", th.DateTimeType, description="Time of the last message in UTC"),
         th.Property("last_clicked_at", th.DateTimeType, description="Time of the last click in UTC"),
         th.Property("in_workflow", th.BooleanType, description="Whether the contact is in a workflow"),
-    ).to_dict()
+    )

@@ -68,7 +68,9 @@ class TapTrackly(Tap):
         ),
         _setting(
             "offer_statuses",
-            th.CustomType({"type": ["array"], "items": {"enum": [*streams.OFFER_STATUSES]}, "minItems": 1}),
+            th.CustomType(
+                {"type": ["array"], "items": {"type": "string", "enum": [*streams.OFFER_STATUSES]}, "minItems": 1}
+            ),
             "Offer statuses",
             "Offer statuses to read: active, paused, archived. With all three, undocumented statuses are read, too.",
             default=[*streams.OFFER_STATUSES],
@@ -117,9 +119,12 @@ class TapTrackly(Tap):
         entries = None if catalog is None else own_catalog(catalog, STREAMS)
         try:
             super().__init__(config=given, catalog=entries, **kwargs)
-            utc_text(self.config.get("start_date", "2025-01-01"))
         except ConfigValidationError as error:
             raise ConfigurationError(explain(error.errors)) from None
+        except ValueError as error:
+            raise ConfigurationError(f"Invalid settings in the environment: {error}.") from None
+        try:
+            utc_text(self.config.get("start_date", "2025-01-01"))
         except ValueError as error:
             raise ConfigurationError(f"Invalid settings: start_date {error}.") from None
         _hide(self.config.get("api_key", ""))

@@ -206,3 +206,10 @@ def test_listing_that_keeps_changing(trackly: FakeTrackly, method: str) -> None:
     assert len(trackly.asked(page=2)) == 3
     (line,) = run.lines("WARNING")
     assert f"{len(run.records)}" in line
+
+
+def test_schema_without_draft(trackly: FakeTrackly) -> None:
+    for run in (trackly.sync("--config=ENV"), trackly.sync()):
+        schemas = [message["schema"] for message in run.messages if message["type"] == "SCHEMA"]
+        assert schemas
+        assert not any("$schema" in schema for schema in schemas)
