@@ -326,8 +326,8 @@ class OrderedRead(VerifiedRead):
                 returns, place = returns + 1, place - 1
                 self._source.discard()
                 continue
-            if place and not is_closing:
-                self._is_disordered |= keys[: len(known)] != self._recent(keys)
+            if place and not is_closing and len(known) < len(keys):  # new records follow the last ones that were read
+                self._is_disordered |= keys[: len(known)] != [*islice(reversed(self._states), len(known))][::-1]
             if not place:
                 limit = page.last_number + _MAX_UNANNOUNCED_PAGES
             latest = max(latest, place) if len(known) < len(keys) else latest
@@ -339,11 +339,6 @@ class OrderedRead(VerifiedRead):
                 len(windows) < place + _LOOK_AHEAD and windows[-1].number * windows[-1].size < announced
             ):
                 windows.append(_next_window(windows[-1], self._size))
-
-    def _recent(self, keys: Iterable[int]) -> list[int]:
-        """Return those of the keys that were read recently, in the order in which they were read."""
-        wanted = {*keys}
-        return [key for key in islice(reversed(self._states), 3 * self._size) if key in wanted][::-1]
 
     def _forget(self) -> None:
         """Forget all but recent records."""
@@ -357,7 +352,7 @@ class OrderedRead(VerifiedRead):
         if count < min(totals, default=0):
             return f"{count} records read, {min(totals)} announced"
         # Records without a fixed place can be missed, and others counted in their place.
-        return _DISORDERED if self._is_disordered and count != max(totals, default=None) else ""
+        return _DISORDERED if self._is_disordered and totals != {count} else ""
 
 
 def _next_window(window: Wanted, largest: int) -> Wanted:

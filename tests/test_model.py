@@ -4,6 +4,22 @@ The property: after a run, the target has every record that existed throughout t
 was last touched before the run, or a later one; or the run is incomplete, and the bookmark is unchanged. After a full
 resend, the target also has the changes that did not update `updated_at`. A run that reads only new contacts has those
 that signed up after the bookmark.
+
+The property does not hold in these cases, which the histories avoid or meet rarely:
+
+- Contacts with equal signup dates, whose order differs from request to request: a read of new contacts only, or one
+  with a count that is capped or changes, sees that the order differs if the records that a page repeats are not the
+  last ones that were read. If they are by chance, a record can be missed. With small pages, which repeat one record,
+  about 1 of 700 such histories has such a run. Here such contacts are not removed, which would hide it more often.
+- Offers of some statuses: if one offer leaves the listing on a page that was already read and another enters it on a
+  later page, every `total` stays the same and a record is missed, unless the first or last page changes. Here new
+  offers come first.
+- A count that is too low: with it, a short or empty page after the announced ones looks like the end. Offers are read
+  until two passes are equal, but contacts are read once. Here contacts with such a count get no faulty responses.
+- An ignored filter of an account without any offer in the default listing: both listings are empty.
+- The same fault in every pass, such as a row that the API never lists and does not count.
+
+More histories: `HISTORIES=20000 .venv/bin/python -m pytest tests/test_model.py`.
 """
 
 from __future__ import annotations
@@ -301,7 +317,7 @@ def test_contacts_with_faults(seed: int) -> None:
 @checked
 @SEEDS
 def test_contacts_with_ties(seed: int) -> None:
-    contacts(seed, hours=[24, 6])
+    contacts(seed, [kind for kind in CONTACT_CHANGES if kind != "remove"], hours=[24, 6])
 
 
 @checked

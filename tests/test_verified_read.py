@@ -389,7 +389,7 @@ def test_listing_without_end(kind: type[VerifiedRead], size: int, total: Callabl
     answer, asked = counting(total, 10**9, size)
     read, _ = run(answer, size=size, kind=kind)
     assert read.reason
-    assert 990 < max(asked) < 1030
+    assert 700 < max(asked) < 1600
     assert len(asked) <= 3100
 
 
@@ -478,18 +478,20 @@ def test_signups_need_no_extra_requests() -> None:
     assert busy.requests <= quiet.requests + 1
 
 
-def test_removals_go_back() -> None:
+@pytest.mark.parametrize("count,passes", [(2, 1), (60, 2)])
+def test_removals_go_back(count: int, passes: int) -> None:
     account = SimulatedAccount().fill(200)
 
     def remove() -> None:
-        del account.records[22:82]
+        del account.records[22 : 22 + count]
 
     account.before_answer = at(6, remove)
     read, found = contacts(account)
     assert keys(account) <= found
-    assert (read.reason, read.passes) == ("", 1)
+    assert (read.reason, read.passes) == ("", passes)
     starts = [start for start, _ in windows(account)]
-    assert starts[4:9] == [starts[4], starts[5], starts[4], starts[3], starts[2]]
+    assert starts[6] == starts[4]
+    assert starts[7:9] == ([starts[5], 105] if count == 2 else [starts[3], starts[2]])
 
 
 def test_constant_removals_are_incomplete() -> None:
@@ -514,8 +516,9 @@ def test_second_signup_is_found_at_the_front() -> None:
 
 
 def test_closing_check_reads_all_signups() -> None:
-    account = SimulatedAccount().fill(100)
-    account.before_answer = at(4, lambda: account.fill(70))
+    quiet, account = SimulatedAccount().fill(100), SimulatedAccount().fill(100)
+    contacts(quiet)
+    account.before_answer = at(quiet.requests, lambda: account.fill(70))
     read, found = contacts(account)
     assert (found, read.reason, read.passes) == (keys(account), "", 1)
 
@@ -728,8 +731,8 @@ def test_requests_without_changes(workers: int) -> None:
 @pytest.mark.parametrize("workers", WORKERS)
 def test_requests_with_signups(workers: int) -> None:
     account, read, missed = read_ahead(lambda account, number: number % 5 == 0 and account.create(), workers)
-    assert (read.reason, missed) == ("", set())
-    assert account.requests <= 1.5 * 120
+    assert (read.reason, read.passes, missed) == ("", 1, set())
+    assert account.requests <= 2 * 120
 
 
 @pytest.mark.parametrize("workers", WORKERS)
