@@ -251,12 +251,16 @@ class OrderedRead(VerifiedRead):
         super().__init__(*args)
         self._is_old = is_old
         self._has_overlap = self._size >= _SMALLEST_OVERLAPPING_SIZE
+        self._plain_size = self._size
         self._counted = _DistinctCount()
         self._all_totals: set[int] = set()
         self._is_disordered = False
 
     @override
     def _read_pass(self) -> Generator[Changes, None, bool]:
+        if self._has_overlap and self.passes == MAX_PASSES:
+            # Records without a fixed place may be missing from overlapping pages, but not from those of one size.
+            self._has_overlap, self._size, self._states, self.records = False, self._plain_size, {}, 0
         if not self._has_overlap:
             return (yield from super()._read_pass())
         before = self._counted
@@ -275,7 +279,7 @@ class OrderedRead(VerifiedRead):
         if len(self._all_totals) <= 1:  # as in `_judge`
             self._counted.merge(before)
         self.reason = gap or self._judge_count(totals, known)
-        return self.records != known or self._counted.total() > self.records
+        return gap != _ENDLESS
 
     def _read_overlapping(self, totals: set[int]) -> Generator[Changes, None, str]:
         """Read the listing, and then its front again; return why records may be missing."""
