@@ -40,7 +40,7 @@ from tap_trackly.pagination import Record
 from tap_trackly.verified_read import OrderedRead, VerifiedRead
 from tests.simulated_account import AnyOrder, SimulatedAccount, get_key
 
-HISTORIES = int(os.environ.get("HISTORIES", "100"))
+HISTORIES = int(os.environ.get("HISTORIES", "75"))
 OFFERS = (None, "archived")
 DAY = timedelta(days=1)
 
