@@ -160,7 +160,10 @@ class VerifiedRead:
                 yield from self._read_listing(listing, self._listings[place:], seen)
             except ListingError as error:
                 self.errors.append(error)
-        reasons = [_judge(seen, before.get(listing)) for listing, seen in self._passed.items()]
+        reasons = [
+            _judge(seen, before.get(listing), [other.keys for other in self._passed.values() if other is not seen])
+            for listing, seen in self._passed.items()
+        ]
         self.reason = next(filter(None, reasons), "")
         if not self.reason and not self.errors and not (yield from self._is_unchanged()):
             self.reason = _CHANGING
@@ -394,10 +397,11 @@ class _DistinctCount:
         return sum(len({*bucket}) for bucket in self._buckets)
 
 
-def _judge(seen: _Seen, before: _Seen | None) -> str:
+def _judge(seen: _Seen, before: _Seen | None, others: Sequence[set[int]]) -> str:
     """Return why a pass does not prove that all records of a listing were read; "" if it does."""
     # While nothing moves, records that one pass missed may be among those of another one.
-    seen.known = seen.keys | before.known if before and before.total == seen.total else seen.keys
+    is_comparable = before is not None and before.total == seen.total
+    seen.known = seen.keys | before.known.difference(*others) if before and is_comparable else seen.keys
     if seen.gap:
         return seen.gap
     if seen.total is not None and len(seen.known) < seen.total:

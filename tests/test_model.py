@@ -7,10 +7,11 @@ that signed up after the bookmark.
 
 The property does not hold in these cases, which the histories avoid or meet rarely:
 
-- Contacts with equal signup dates, whose order differs from request to request: a read of new contacts only, or one
-  with a count that is capped or changes, sees that the order differs if the records that a page repeats are not the
-  last ones that were read. If they are by chance, a record can be missed. With small pages, which repeat one record,
-  about 1 of 700 such histories has such a run. Here such contacts are not removed, which would hide it more often.
+- Contacts with equal signup dates, whose order differs from request to request: if new records do not follow the last
+  ones that were read, the order differs, and the read is complete only if `total` is constant and equal to the number
+  of records read. If they do follow by chance, `total` alone counts, which a removal, a signup or a cap can hide, and
+  which a read of new contacts does not use. With pages of 22 to 30, which repeat few records, 4 of 1,067 histories
+  with removals lost a record, and none of 1,426 without. Here such contacts are not removed.
 - Offers of some statuses: if one offer leaves the listing on a page that was already read and another enters it on a
   later page, every `total` stays the same and a record is missed, unless the first or last page changes. Here new
   offers come first.
@@ -39,7 +40,7 @@ from tap_trackly.pagination import Record
 from tap_trackly.verified_read import OrderedRead, VerifiedRead
 from tests.simulated_account import AnyOrder, SimulatedAccount, get_key
 
-HISTORIES = int(os.environ.get("HISTORIES", "100"))
+HISTORIES = int(os.environ.get("HISTORIES", "75"))
 OFFERS = (None, "archived")
 DAY = timedelta(days=1)
 
