@@ -264,10 +264,9 @@ class TracklyStream(RESTStream[int]):
             read = self._new_read(source, None if is_full else threshold)
             for changes in read:
                 log.progress(read)
-                for record in self._converted(changes, log):
-                    if incremental.is_due(record.get(str(self.replication_key)), threshold):
-                        log.emitted += 1
-                        yield record
+                records = incremental.due(self._converted(changes, log), str(self.replication_key), threshold)
+                log.emitted += len(records)
+                yield from records
         self.requests_sent += connection.sent
         self._end_read(read, log, connection.started, started if is_full else None)
 
@@ -303,24 +302,26 @@ class TracklyStream(RESTStream[int]):
             return lambda record: str(record.get(name))
         return lambda record: tuple([str(record.get(name)) for name in names])
 
-    def _converted(self, changes: Changes, log: ReadLog) -> Iterator[Record]:
-        """Yield the records of a page, converted, without those that have no valid key."""
-        keys, deselected = self.primary_keys, self._deselected
+    def _converted(self, changes: Changes, log: ReadLog) -> list[Record]:
+        """Return the records of a page, converted, without those that have no valid key."""
+        keys, records = self.primary_keys, []
         converted = self._converter.convert_all(changes.records, is_clean=changes.page.is_clean)
         for raw, (record, changed) in zip(changes.records, converted, strict=True):
-            missing = next((name for name in keys if record[name] is None or record[name] == ""), None)
-            if changed and not missing:
-                log.changed_values({name: raw.get(name) for name in keys}, changed)
+            missing = [name for name in keys if record[name] is None or record[name] == ""]
             if missing:
-                where = f"{changes.listing or 'default'} listing, page {changes.page.number}"
-                records = [*changes.page.records, *changes.page.earlier]
-                place = next(place for place, each in enumerate(records, start=1) if each is raw)
-                reason = changed.get(missing, "is missing or empty").partition(",")[0]
-                log.without_key(f"{where}, record {place}: key field '{missing}' {reason}")
+                place = (
+                    f"{changes.listing or 'default'} listing, page {changes.page.number}, record {changes.place(raw)}"
+                )
+                reason = changed.get(missing[0], "is missing or empty").partition(",")[0]
+                log.without_key(f"{place}: key field '{missing[0]}' {reason}")
                 continue
-            for name in deselected:
+            if changed:
+                log.changed_values({name: raw.get(name) for name in keys}, changed)
+            records.append(record)
+        for name in self._deselected:
+            for record in records:
                 del record[name]
-            yield record
+        return records
 
     def _threshold(self, context: Context | None, now: datetime) -> tuple[str | None, bool]:
         """Return the minimum replication key value of the records to emit, and whether this is a full resend."""

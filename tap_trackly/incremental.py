@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
 from tap_trackly.records import parse_time
+
+Record = dict[str, Any]
 
 # A run may miss changes that happen during it, so the bookmark never advances past its start. The clock of
 # this machine may be ahead of the server's by this much.
@@ -20,14 +22,17 @@ _EARLIER = 1 / 24
 _UNFINISHED = "unfinished"  # no fingerprint
 
 
-def is_due(updated_at: str | None, threshold: str | None) -> bool:
-    """Return whether to emit a record. Records without a valid time are always emitted.
+def due(records: Sequence[Record], key: str, threshold: str | None) -> Sequence[Record]:
+    """Return the records to emit. Those without a valid time are always emitted.
 
     Args:
-        updated_at: The converted value of the replication key.
-        threshold: The minimum value; None for all records.
+        records: Converted records.
+        key: The replication key.
+        threshold: Its minimum value; None for all records.
     """
-    return updated_at is None or threshold is None or updated_at >= threshold
+    if threshold is None:
+        return records
+    return [record for record in records if record[key] is None or record[key] >= threshold]
 
 
 def resend_reason(state: Mapping[str, Any], now: datetime, hours: int, fingerprint: str) -> str:

@@ -50,7 +50,7 @@ class LineWriter(MsgSpecWriter):
         Raises:
             TargetError: If the target no longer reads.
         """
-        self.records += isinstance(message, RecordMessage)
+        self.records += type(message) is RecordMessage
         end = len(self._waiting)
         encoder.encode_into(message.to_dict(), self._waiting, end)
         self._waiting += b"\n"

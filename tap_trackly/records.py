@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
@@ -18,6 +19,7 @@ Convert = Callable[[Any], Any]
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 MAX_EXPONENT = 307  # the largest exponent of numbers that no target reads as Infinity
 _MAX_INTEGER = 2**63 - 1
+_UNCHANGED: dict[str, str] = {}
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -53,22 +55,20 @@ class RecordConverter:
 
     def convert_all(
         self, records: Sequence[Mapping[str, Any]], *, is_clean: bool
-    ) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+    ) -> list[tuple[dict[str, Any], dict[str, str]]]:
         """Convert the records of a page.
 
         Args:
             records: The records as the API sent them.
             is_clean: Whether no character and no decimal number in them needs to be replaced.
 
-        Yields:
+        Returns:
             Each record with exactly the fields of the schema, and by field why it was changed or ignored.
         """
-        conforms = is_clean and self._conform(records)
-        for record in records:
-            try:
-                yield (self._complete(record), {}) if conforms else self.convert(record)
-            except UnfitValueError:  # a time or number is not valid
-                yield self.convert(record)
+        if is_clean and self._conform(records):
+            with suppress(UnfitValueError):  # a time or number is not valid
+                return [(self._complete(record), _UNCHANGED) for record in records]
+        return [self.convert(record) for record in records]
 
     def _conform(self, records: Sequence[Mapping[str, Any]]) -> bool:
         """Return whether records are valid without conversion, except times and numbers."""

@@ -69,6 +69,11 @@ class Changes(NamedTuple):
     page: Page
     records: list[Record]
 
+    def place(self, record: Record) -> int:
+        """Return the position of one of the records on the page, from 1."""
+        records = [*self.page.records, *self.page.earlier]
+        return next(place for place, each in enumerate(records, start=1) if each is record)
+
 
 class _Seen:
     """What one pass saw of a listing.
@@ -221,9 +226,10 @@ class VerifiedRead:
         return not any(seen.has_moved for seen in self._passed.values())
 
     def _changes(self, listing: str | None, page: Page, keys: Sequence[int]) -> Changes:
-        changes = []
-        keys = [*map(self._key_of, page.earlier), *keys]
-        for key, record in zip(keys, [*page.earlier, *page.records], strict=True):
+        changes, records = [], page.records
+        if page.earlier:
+            keys, records = [*map(self._key_of, page.earlier), *keys], [*page.earlier, *records]
+        for key, record in zip(keys, records, strict=True):
             before, state = self._states.get(key), _digest(record)
             self._states[key] = state
             self.records += before is None

@@ -13,8 +13,8 @@ from tap_trackly.incremental import (
     LAST_FULL_SEND,
     LAST_FULL_SEND_OF,
     begin_send,
+    due,
     fingerprint_of,
-    is_due,
     resend_reason,
 )
 
@@ -23,7 +23,7 @@ BOOKMARK = "2026-03-01T12:00:00+00:00"
 
 
 @pytest.mark.parametrize(
-    "updated_at,due",
+    "updated_at,is_due",
     [
         ("2026-03-01T12:00:00+00:00", True),
         ("2026-03-01T12:00:00.000001+00:00", True),
@@ -33,9 +33,10 @@ BOOKMARK = "2026-03-01T12:00:00+00:00"
         (None, True),
     ],
 )
-def test_is_due(updated_at: str | None, *, due: bool) -> None:
-    assert is_due(updated_at, BOOKMARK) is due
-    assert is_due(updated_at, None) is True
+def test_due(updated_at: str | None, *, is_due: bool) -> None:
+    records = [{"updated_at": updated_at}]
+    assert due(records, "updated_at", BOOKMARK) == (records if is_due else [])
+    assert due(records, "updated_at", None) == records
 
 
 @pytest.mark.parametrize(

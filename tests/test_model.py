@@ -35,7 +35,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tap_trackly.incremental import CLOCK_TOLERANCE, is_due
+from tap_trackly.incremental import CLOCK_TOLERANCE, due
 from tap_trackly.pagination import Record
 from tap_trackly.verified_read import OrderedRead, VerifiedRead
 from tests.simulated_account import AnyOrder, SimulatedAccount, get_key
@@ -154,7 +154,7 @@ class Simulation:
 
         account.before_answer = before_answer
         read = self.read(threshold)
-        emitted = [each.copy() for page in read for each in page.records if is_due(each[replication_key], threshold)]
+        emitted = [each.copy() for page in read for each in due(page.records, replication_key, threshold)]
         self.rows.update({record["id"]: record for record in emitted})
         if read.reason or read.errors:
             return read
