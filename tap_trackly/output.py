@@ -7,6 +7,7 @@ import logging
 import os
 import select
 import signal
+import stat
 import threading
 from contextlib import nullcontext
 
@@ -18,6 +19,7 @@ from typing_extensions import override
 _STDOUT = 1
 # A pipe takes as many bytes whole, or none of them (PIPE_BUF of Linux).
 _GROUP = 4096
+_FILE_GROUP = 1 << 16  # a file does not block
 # Held while a longer line is written, which a signal must not cut.
 _LONG_LINE = threading.Lock()
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
@@ -40,6 +42,7 @@ class LineWriter(MsgSpecWriter):
 
     def __init__(self) -> None:
         self.records = 0
+        self._group = _FILE_GROUP if stat.S_ISREG(os.fstat(_STDOUT).st_mode) else _GROUP
         self._waiting = bytearray()
         atexit.register(self._flush_at_exit)
 
@@ -54,12 +57,12 @@ class LineWriter(MsgSpecWriter):
         end = len(self._waiting)
         encoder.encode_into(message.to_dict(), self._waiting, end)
         self._waiting += b"\n"
-        if len(self._waiting) > _GROUP and end:
+        if len(self._waiting) > self._group and end:
             line = self._waiting[end:]
             del self._waiting[end:]
             self.flush()
             self._waiting += line
-        if len(self._waiting) >= _GROUP or isinstance(message, StateMessage):
+        if len(self._waiting) >= self._group or isinstance(message, StateMessage):
             self.flush()
 
     def flush(self) -> None:
