@@ -42,7 +42,9 @@ _NAMES: Sequence[str] = [stream.name for stream in STREAMS]  # type: ignore[misc
 API_URL = "https://app.tracklysms.com/api/v2"
 USER_AGENT = f"tap-trackly/{version('tap-trackly')}"
 _TEXT = th.StringType(nullable=False)
-_URL = th.StringType(nullable=False, pattern=r"^https?://(\[[0-9a-fA-F:]+\]|[\w.-]+)(:\d+)?(/[^\s?#]*)?$")
+_URL = th.StringType(
+    nullable=False, pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://(\[[0-9a-fA-F:]+\]|[\w.-]+)(:\d+)?(/[^\s?#]*)?$"
+)
 
 
 def _setting(name: str, kind: Any, title: str, description: str, **options: Any) -> th.Property[Any]:
@@ -116,6 +118,7 @@ class TapTrackly(Tap):
             ConfigurationError: If a setting or the catalog is invalid.
         """
         given = {name: value for name, value in (config or {}).items() if value is not None}
+        given |= {name: value.strip() for name, value in given.items() if isinstance(value, str)}
         _hide(given.get("api_key") or os.environ.get("TAP_TRACKLY_API_KEY", ""))
         entries = None if catalog is None else own_catalog(catalog, STREAMS)
         try:

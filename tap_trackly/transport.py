@@ -26,7 +26,7 @@ MAX_BODY = 32 * 2**20  # bytes after decompression
 _CHUNK = 1 << 17  # bytes, about a page
 # What sending a request and reading the response may raise; TypeError for a proxy without a host.
 ERRORS = (requests.RequestException, HTTPError, OSError, TypeError, ValueError)
-_CHECK_PROXY = "Check the setting api_url and the environment variables HTTPS_PROXY, HTTP_PROXY and ALL_PROXY."
+_CHECK = "Check the settings api_key and api_url, and the environment variables HTTPS_PROXY, HTTP_PROXY and ALL_PROXY."
 
 
 class ResponseTooLargeError(Exception):
@@ -83,10 +83,10 @@ def connection_advice(error: Exception) -> str:
     if "Tunnel connection failed: 407" in str(cause):
         return "Check the user and password in the environment variable HTTPS_PROXY or HTTP_PROXY."
     if isinstance(error, InvalidSchema | InvalidProxyURL):
-        return f"{_CHECK_PROXY} SOCKS needs the package PySocks."
+        return f"{_CHECK} SOCKS needs the package PySocks."
     is_closed = isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)
     is_invalid = isinstance(error, TypeError | ValueError) and not isinstance(error, requests.JSONDecodeError)
-    return _CHECK_PROXY if is_invalid or (isinstance(cause, ssl.SSLError) and not is_closed) else ""
+    return _CHECK if is_invalid or (isinstance(cause, ssl.SSLError) and not is_closed) else ""
 
 
 def connection_words(error: Exception) -> str:
