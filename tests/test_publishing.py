@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,18 @@ def test_sdist_contents(tmp_path: Path) -> None:
             str(file.relative_to(HOME)) for file in (HOME / folder).rglob("*.*") if "__pycache__" not in file.parts
         } <= names
     assert {"meltano.yml", "pyproject.toml", "README.md", "SECURITY.md", "LICENSE", "Makefile"} <= names
+    assert not {name.partition("/")[0] for name in names} & {"examples", ".github", ".ci"}
+
+
+def test_no_relative_links_on_pypi(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(command, cwd=HOME, check=True, capture_output=True)
+    (file,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(file) as wheel:
+        (metadata,) = [name for name in wheel.namelist() if name.endswith("METADATA")]
+        links = re.findall(r"\]\(([^)]+)\)", wheel.read(metadata).decode())
+    assert links
+    assert all(link.startswith("https://") for link in links)
 
 
 def test_hub_definition_equals_meltano_yml() -> None:
