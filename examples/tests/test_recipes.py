@@ -129,6 +129,24 @@ def test_phone_numbers_are_hashed(project: Project, account: Account, database: 
     assert account.contacts[0]["phone_number"][-7:] not in log
 
 
+def test_new_contacts(project: Project, account: Account, database: psycopg.Connection) -> None:
+    page = "docs/contacts.md"
+    for block in shown(page, "yaml"):
+        project.add(block)
+    every_hour, every_night = shown(page, "sh")[0].splitlines()
+    project.run(every_hour)
+    account.contacts[-1]["active"] = not account.contacts[-1]["active"]
+    first = account.contacts[0]
+    account.contacts.insert(0, {**first, "phone_number": "+19175550100", "signup_date": "2026-11-01T00:00:00"})
+    assert "contacts: done, 11 records read, 2 emitted" in project.run(every_hour)
+    phone = account.contacts[-1]["phone_number"]
+    query = f"SELECT active FROM trackly.contacts WHERE phone_number = '{phone}'"  # noqa: S608
+    stale = rows(database, query)
+    assert "11 emitted" in project.run(every_night)
+    assert rows(database, query) != stale
+    assert rows(database, "SELECT count(*) FROM trackly.contacts") == [(11,)]
+
+
 class RestlessAccount(Account):
     """An account that gets a new offer with each request for offers."""
 
