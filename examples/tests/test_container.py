@@ -69,6 +69,8 @@ class Image:
             if name.endswith("/"):
                 shutil.copytree(HOME / name, place, dirs_exist_ok=True)
             else:
+                if target.endswith("/"):
+                    place.mkdir(parents=True, exist_ok=True)
                 shutil.copy(HOME / name, place)
 
     def run(self, command: list[str], variables: dict[str, str], **how: Any) -> str:
