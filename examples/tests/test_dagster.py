@@ -121,7 +121,7 @@ def test_runs_of_an_account_do_not_overlap(instance: DagsterInstance) -> None:
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8") for _ in range(2)
     ]
     for run in runs:
-        log, _ = run.communicate(timeout=120)
+        log, _ = run.communicate(timeout=300)
         assert run.returncode == 0, log
     steps = [
         event
