@@ -219,7 +219,7 @@ class VerifiedRead:
             if listing and any(_is_other(listing, record) for record in page.records):
                 seen.gap = f"the API ignored the filter status={listing}"
             seen.keys |= new
-            seen.edges = {1: {*keys}, **dict([*seen.edges.items()][:1]), page.number: {*keys}}
+            seen.edges = {1: seen.edges.get(1, {*keys}), page.number: {*keys}}
             latest = page.number if new else latest
             if page.number > min(first.last_number, latest) + _MAX_UNANNOUNCED_PAGES:
                 seen.gap = _ENDLESS
