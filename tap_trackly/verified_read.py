@@ -29,7 +29,6 @@ _SMALLEST_OVERLAPPING_SIZE = 22
 # How many pages are requested before it is known whether they exist: twice the greatest concurrency.
 _LOOK_AHEAD = 64
 _CHANGING = "the listing kept changing"
-_DISORDERED = "the order of the listing differs from request to request"
 _ENDLESS = "the listing does not end"
 _NOT_ANNOUNCED = "the number of records is not announced"
 
@@ -90,10 +89,6 @@ class _Seen:
         self.edges: dict[int, set[int]] = {}
         self.has_moved = False
         self.gap = ""
-
-    def is_repetition_of(self, before: _Seen | None) -> bool:
-        """Return whether another pass, in which nothing moved, saw the same numbers."""
-        return before is not None and (before.total, len(before.keys)) == (self.total, len(self.keys))
 
     def judge(self, before: _Seen | None, others: Sequence[set[int]]) -> str:
         """Return why this pass does not prove that all records were read; "" if it does.
@@ -187,8 +182,7 @@ class VerifiedRead:
         if not self.reason and not self.errors:
             yield from self._check_edges()
             self.reason = _CHANGING if self._has_moved else ""
-        is_repetition = all(seen.is_repetition_of(before.get(listing)) for listing, seen in self._passed.items())
-        return self._has_moved or self.records > known or not is_repetition
+        return self._has_moved or self.records > known or self.passes == 1
 
     @property
     def _has_moved(self) -> bool:
@@ -267,8 +261,10 @@ class OrderedRead(VerifiedRead):
     Its pages overlap: (page n, size s) contains the places (n - 1) * s to n * s, so with varied sizes each page can
     start before the end of the one before. A page that contains a record that was read leaves no gap before it,
     whatever was inserted or removed meanwhile. If a page does not, the read goes back by one page. Only recent records
-    are remembered; all others are counted by a hash of their key. Where pages cannot overlap, and in the last pass,
-    the listing is read as one in any order.
+    are remembered; all others are counted by a hash of their key.
+
+    If this does not prove that all records were read, the other passes read the listing like one in any order: records
+    without a fixed place may be missing from overlapping pages, but not from those of one size.
 
     Args:
         is_old: Whether a record need not be read; the read ends at a page of old records.
@@ -277,64 +273,59 @@ class OrderedRead(VerifiedRead):
     def __init__(self, *args: Any, is_old: Callable[[Record], bool] | None = None) -> None:
         super().__init__(*args)
         self._is_old = is_old
-        self._can_overlap = self._size >= _SMALLEST_OVERLAPPING_SIZE
+        self._counted = _DistinctCount()
+        self._all_totals: set[int] = set()
+        self._gap = ""
+        self._is_disordered = False
 
     @override
     def __iter__(self) -> Iterator[Changes]:
-        size, before, can_help = self._size, _OrderedPass(), True
-        while self._can_overlap and self.reason and can_help and self.passes < MAX_PASSES - 1:
-            self.passes += 1
-            seen = _OrderedPass()
-            try:
-                yield from self._read_overlapping(seen)
-            except ListingError as error:
-                self.errors.append(error)
-                return
-            known, is_comparable = before.count(), before.totals == seen.totals and len(seen.totals) == 1
-            if is_comparable:  # as in `_Seen.judge`
-                seen.add(before)
-            self.records, self.reason, before = seen.count(), seen.judge(), seen
-            can_help = self.reason != _ENDLESS and not (is_comparable and self.records == known)
-            self._size = self._size * 97 // 100
-            self._source.discard()
-        if self.reason and can_help:
-            # Records without a fixed place may be missing from overlapping pages, but not from those of one size.
-            self._states, self.records, self._size = {}, 0, size
+        if self._size >= _SMALLEST_OVERLAPPING_SIZE:
+            yield from self._read_overlapping_pass()
+        if self.reason != _ENDLESS:
             yield from super().__iter__()
 
-    def _read_overlapping(self, seen: _OrderedPass) -> Iterator[Changes]:
+    def _read_overlapping_pass(self) -> Iterator[Changes]:
+        self.passes = 1
+        try:
+            yield from self._read_overlapping()
+            self.reason = self._gap or self._judge_count()
+        except ListingError as error:
+            self.errors.append(error)
+        self.records = self._counted.total()
+        if self.reason not in {"", _ENDLESS} and not self.errors:
+            seen = self._passed[self._listings[0]] = _Seen()
+            seen.known, seen.total = {*self._counted}, self.announced
+            seen.has_moved = bool(self._gap) or len(self._all_totals) > 1
+            self._states, self.records = {}, 0
+            self._source.discard()
+
+    def _read_overlapping(self) -> Iterator[Changes]:
         """Read the listing in overlapping pages, and then its first page again."""
-        self._states, self.records = {}, 0
         first: dict[int, int] = {}  # the states of the records of the first page
-        for wanted, page, keys in self._overlapping_pages(seen):
-            yield self._noted(seen, page, keys)
-            if not _is_as_requested(page, wanted):
-                self._can_overlap, seen.gap = False, "the API does not return pages of the requested size"
-                return
+        for wanted, page, keys in self._overlapping_pages():
+            yield self._changes(wanted.listing, page, keys)
             first = first or {key: self._states[key] for key in keys}
+            if not _is_as_requested(page, wanted):
+                self._gap = "the API does not return pages of the requested size"
+                return
             if len(page.records) < wanted.size and wanted.number * wanted.size >= (page.total or 0):
                 break
             if self._is_old and page.records and all(map(self._is_old, page.records)):
-                seen.totals = {0}  # the other records need not be read
+                self._all_totals = {0}  # the other records need not be read
                 break
         else:
-            seen.gap = _ENDLESS
+            self._gap = _ENDLESS
             return
         self._source.discard()
         self._states |= first
         page = self._source.page(Wanted(self._listings[0], 1, self._size))
         keys = [*map(self._key_of, page.records)]
-        yield self._noted(seen, page, keys)
+        yield self._changes(self._listings[0], page, keys)
         if first.keys().isdisjoint(keys) and (first or keys):
-            seen.gap = _CHANGING
+            self._gap = _CHANGING
 
-    def _noted(self, seen: _OrderedPass, page: Page, keys: Sequence[int]) -> Changes:
-        seen.add(keys)
-        if page.total is not None:
-            seen.totals.add(page.total)
-        return self._changes(self._listings[0], page, keys)
-
-    def _overlapping_pages(self, seen: _OrderedPass) -> Iterator[tuple[Wanted, Page, list[int]]]:
+    def _overlapping_pages(self) -> Iterator[tuple[Wanted, Page, list[int]]]:
         """Yield each page with its request and its keys."""
         windows, place, returns = [Wanted(self._listings[0], 1, self._size)], 0, 0
         announced = latest = 0  # the numbers of the last page, and of the last one with a new record
@@ -347,12 +338,12 @@ class OrderedRead(VerifiedRead):
                     returns, place = returns + 1, place - 1
                     self._source.discard()
                     continue
-                seen.gap = _CHANGING
+                self._gap = _CHANGING
             if len(known) < len(keys):
                 latest = windows[place].number
                 if place:  # new records follow the last ones that were read
                     last = [*islice(reversed(self._states), len(known))]
-                    seen.is_disordered |= keys[: len(known)] != last[::-1]
+                    self._is_disordered |= keys[: len(known)] != last[::-1]
             announced = announced or page.last_number
             yield windows[place], page, keys
             for key in [*islice(self._states, max(0, len(self._states) - _REMEMBERED_PAGES * self._size))]:
@@ -363,41 +354,37 @@ class OrderedRead(VerifiedRead):
             ):
                 windows.append(_next_window(windows[-1], self._size))
 
+    @override
+    def _changes(self, listing: str | None, page: Page, keys: Sequence[int]) -> Changes:
+        self._counted.add(keys)
+        if page.total is not None:
+            self._all_totals.add(page.total)
+        return super()._changes(listing, page, keys)
 
-class _OrderedPass:
-    """What one pass of an ordered read saw. Different keys are counted, in 8 bytes each.
+    def _judge_count(self) -> str:
+        count, total = self._counted.total(), min(self._all_totals)
+        if count < total:
+            return f"{count} records read, {total} announced"
+        # Records without a fixed place can be missed, and others counted in their place.
+        is_proof = self._all_totals == {count} or not self._is_disordered
+        return "" if is_proof else "the order of the listing differs from request to request"
 
-    Attributes:
-        totals: The announced numbers of records.
-        gap: Why records are missing; "" if none are.
-        is_disordered: Whether records had another order in another response.
-    """
+
+class _DistinctCount:
+    """Counts different keys, in 8 bytes each."""
 
     def __init__(self) -> None:
-        self.totals: set[int] = set()
-        self.gap = ""
-        self.is_disordered = False
         self._buckets = [array("q") for _ in range(256)]
 
     def __iter__(self) -> Iterator[int]:
         return chain.from_iterable(self._buckets)
 
     def add(self, keys: Iterable[int]) -> None:
-        """Add the keys of records."""
         for key in keys:
             self._buckets[key & 255].append(key)
 
-    def count(self) -> int:
-        """Return the number of different keys."""
+    def total(self) -> int:
         return sum(len({*bucket}) for bucket in self._buckets)
-
-    def judge(self) -> str:
-        """Return why this pass does not prove that all records were read; "" if it does."""
-        count = self.count()
-        if not self.gap and count < min(self.totals):
-            return f"{count} records read, {min(self.totals)} announced"
-        # Records without a fixed place can be missed, and others counted in their place.
-        return self.gap or (_DISORDERED if self.is_disordered and self.totals != {count} else "")
 
 
 def _next_window(window: Wanted, largest: int) -> Wanted:
