@@ -18,9 +18,9 @@ API_KEY = "trk_benchmark"
 _HERE = PROJECT / "benchmarks"
 
 
-def ours(name: str, stream: str = "offers", **settings: Any) -> Contender:
-    """Return the installed tap, which reads one stream."""
-    return _tap(name, [str(Path(sys.executable).with_name("tap-trackly"))], stream, settings)
+def ours(name: str, stream: str = "offers", metadata: dict[str, Any] | None = None, **settings: Any) -> Contender:
+    """Return the installed tap, which reads one stream, with metadata for it in the catalog."""
+    return _tap(name, [str(Path(sys.executable).with_name("tap-trackly"))], stream, settings, metadata)
 
 
 def template(stream: str = "offers") -> Contender:
@@ -69,7 +69,9 @@ def drain(concurrency: int) -> Contender:
     return Contender(f"drain, {concurrency}", lambda url, _: [*module, url, str(concurrency)], delivers=False)
 
 
-def _tap(name: str, program: list[str], stream: str, settings: dict[str, Any]) -> Contender:
+def _tap(
+    name: str, program: list[str], stream: str, settings: dict[str, Any], more: dict[str, Any] | None = None
+) -> Contender:
     """Return a Singer tap, which starts from the state in its folder if there is one."""
     discovered = json.loads(
         subprocess.run([*program, "--discover"], cwd=PROJECT, capture_output=True, check=True).stdout
@@ -77,7 +79,7 @@ def _tap(name: str, program: list[str], stream: str, settings: dict[str, Any]) -
     (entry,) = [entry for entry in discovered["streams"] if entry["stream"] == stream]
     for metadata in entry["metadata"]:
         if not metadata["breadcrumb"]:
-            metadata["metadata"]["selected"] = True
+            metadata["metadata"].update(more or {}, selected=True)
 
     def command(url: str, folder: Path) -> list[str]:
         config = _write(folder, "config", {"api_key": API_KEY, "api_url": url, **settings})

@@ -14,6 +14,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
+from functools import cache
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
@@ -26,6 +27,7 @@ _RATE = 3  # requests per second
 _OFFERS, _CONTACTS = "/api/v2/offers", "/api/v2/contacts"
 _LARGEST_CONTACTS_PAGE_SIZE = 1000
 _RATE_LIMITED = b'{"error":"Too many requests.","code":"rate_limited"}'
+NEWEST_SIGNUP = datetime(2025, 12, 15, 16, 40, tzinfo=timezone.utc)
 _FIRST_ID = 0x664F1A2B3C4D5E6F7A8B9C0D
 _REASONS = {200: "OK", 302: "Found", 404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
 
@@ -115,7 +117,7 @@ class Contacts:
         """Return the body of one page."""
         numbers = range((number - 1) * per_page, min(number * per_page, self._count))
         divided = (divmod(each, len(self._prepared)) for each in numbers)
-        contacts = b",".join(self._prepared[which] % thousand for thousand, which in divided)
+        contacts = b",".join(self._prepared[which] % (thousand, _day(thousand)) for thousand, which in divided)
         return b'{"contacts":[%b],"pagination":%b}' % (contacts, _json(_pagination(number, per_page, self._count)))
 
 
@@ -311,15 +313,21 @@ def _offer(number: int) -> dict[str, Any]:
     }
 
 
+@cache
+def _day(thousand: int) -> bytes:
+    """Return the day on which a thousand contacts signed up: the newest come first."""
+    return str((NEWEST_SIGNUP - timedelta(days=thousand)).date()).encode()
+
+
 def _contact(number: int) -> dict[str, Any]:
-    """Return one of the thousand prepared contacts; %07d in its phone number stands for the thousand it is in."""
-    signup = datetime(2025, 12, 15, 9, 12, tzinfo=timezone.utc) - timedelta(minutes=number)
+    """Return one of the thousand contacts of a day; %07d stands for the thousand it is in, %b for the day."""
+    signup = NEWEST_SIGNUP - timedelta(minutes=number)
     return {
         "phone_number": f"+1%07d{number:03}",
         "list_number": f"+1833555{number % 4:04}",
         "list_id": 101 + number % 4,
         "active": number % 6 != 5,
-        "signup_date": signup.strftime("%Y-%m-%dT%H:%M:%S"),
+        "signup_date": signup.strftime("%%bT%H:%M:%S"),
         "signup_method": ("api", "import", "keyword")[number % 3],
         "custom_fields": {"first_name": f"Zoë {number}", "state": "NY"} if number % 5 else {},
         "carrier": ("Verizon Wireless", "T-Mobile USA", "AT&T Mobility", None)[number % 4],

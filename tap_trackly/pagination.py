@@ -11,11 +11,9 @@ import requests
 from singer_sdk.pagination import PageNumberPaginator
 from typing_extensions import override
 
-from tap_trackly.records import MAX_EXPONENT
+from tap_trackly.records import MAX_EXPONENT, integer
 
 Record = dict[str, Any]
-
-_MAX_DIGITS = 18  # of a count; more are no count
 
 # Keeps every digit, and raises ArithmeticError for numbers beyond the range that every target can store.
 _decimals = Context(prec=MAX_PREC, Emin=-MAX_EXPONENT, Emax=MAX_EXPONENT, traps=[Clamped, Overflow, Subnormal])
@@ -30,7 +28,7 @@ class PageError(ValueError):
     """A response is not a page; the message says why."""
 
 
-class Page(msgspec.Struct, frozen=True):
+class Page(msgspec.Struct):
     """The records in a response, and what it says about the listing.
 
     Attributes:
@@ -103,9 +101,9 @@ def parse_page(body: bytes, records_key: str, number: int, per_page: int, *, pag
     items = answer.get(records_key, "")
     items = [] if items is None else items
     records = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-    if not records and (items != [] or answer.get("error")):
-        reason = "field 'error' is set" if answer.get("error") else f"'{records_key}' is not an array of objects"
-        raise PageError(reason)
+    error = "field 'error' is set" if answer.get("error") else ""
+    if not records and (items != [] or error):
+        raise PageError(error or f"'{records_key}' is not an array of objects")
     hints = answer.get("pagination")
     if not isinstance(hints, dict):
         hints = {} if paginated else {"total": len(records), "per_page": len(records) + 1}
@@ -113,10 +111,10 @@ def parse_page(body: bytes, records_key: str, number: int, per_page: int, *, pag
     if total is None and number == 1 and not items:
         total = 0  # an empty listing needs no counts
     last_number = max(-(-(total or 0) // (size or per_page)), pages or 0)
-    is_full = bool(items) and len(items) >= (size or 0)
+    is_full = len(items) >= (size or 1)
     page = Page(number, records, size or per_page, total, last_number, is_full, is_clean=is_clean)
-    doubt = "field 'error' is set" if answer.get("error") else _doubt(page, echo, len(items))
-    return msgspec.structs.replace(page, doubt=doubt) if doubt else page
+    page.doubt = error or _doubt(page, echo, len(items))
+    return page
 
 
 def no_such_page(number: int, reason: str) -> Page:
@@ -142,15 +140,11 @@ def _parse_json(body: bytes) -> tuple[dict[str, Any], bool]:
     try:
         return _decode(body), b"\\u0000" not in body
     except (ArithmeticError, RecursionError, ValueError):  # such as NaN or a lone surrogate, which records.py replaces
-        pass
-    if body.lstrip()[:1] == b"<":
+        text = body.decode(json.detect_encoding(body), errors="replace")
+    if text.lstrip().startswith("<"):
         raise PageError("the response is HTML, not JSON. Check the setting api_url")
     try:
-        try:
-            answer = json.loads(body, parse_float=Decimal)
-        except UnicodeDecodeError:
-            answer = json.loads(body.decode(errors="replace"), parse_float=Decimal)
-        return msgspec.convert(answer, dict[str, Any]), False
+        return msgspec.convert(json.loads(text, parse_float=Decimal), dict[str, Any]), False
     except (RecursionError, ValueError) as error:
         raise PageError(f"the response is not a JSON object: {error}") from None
 
@@ -158,8 +152,6 @@ def _parse_json(body: bytes) -> tuple[dict[str, Any], bool]:
 def _count(hint: Any) -> int | None:
     """Return a count, which may be text or 4.0; None if it is not one."""
     try:
-        exact = Decimal(str(hint))
-        is_count = exact.adjusted() < _MAX_DIGITS and exact >= 0 and exact == int(exact)
-    except (ArithmeticError, ValueError):  # also Infinity and NaN
+        return count if (count := integer(hint)) >= 0 else None
+    except ValueError:
         return None
-    return int(exact) if is_count else None

@@ -6,12 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from queue import SimpleQueue
 from typing import NamedTuple
 
-import msgspec
 from singer_sdk.pagination import PageNumberPaginator
 
 from tap_trackly.pagination import ListingError, Page, PageResponse
@@ -85,12 +84,6 @@ class PageSource:
             paginator.advance(response)
             number, last_number = paginator.current_value, max(last_number, response.page.last_number)
 
-    def request(self, wanted: Sequence[Wanted]) -> Iterator[Page]:
-        """Request pages anew, and yield them."""
-        self.discard()
-        for place, each in enumerate(wanted, start=1):
-            yield self._get(each, wanted[place:]).page
-
     def page(self, wanted: Wanted, upcoming: Iterable[Wanted] = ()) -> Page:
         """Return a page, and fetch the upcoming ones ahead."""
         return self._get(wanted, upcoming).page
@@ -135,10 +128,12 @@ class PageSource:
         response = self._fetch(wanted)
         doubt = _doubt(wanted, response.page)
         if doubt and (wanted.listing, doubt) not in self._believed:
-            earlier, response = response.page.records, self._fetch(wanted)
+            earlier = response.page.records
+            with suppress(ListingError):  # the records in hand are better than none
+                response = self._fetch(wanted)
             if doubt == _doubt(wanted, response.page):
                 self._believed.add((wanted.listing, doubt))  # this is how the API responds
-            response.page = msgspec.structs.replace(response.page, earlier=earlier)
+            response.page.earlier = earlier
         return response
 
 

@@ -150,7 +150,12 @@ def number(value: Any) -> int | Decimal:
     return exact
 
 
-def _integer(value: Any) -> int:
+def integer(value: Any) -> int:
+    """Return a 64-bit integer, also from text or 4.0.
+
+    Raises:
+        ValueError: If the value is not one.
+    """
     exact = number(value)
     integer = int(exact)
     if integer != exact or not -_MAX_INTEGER - 1 <= integer <= _MAX_INTEGER:
@@ -206,7 +211,7 @@ def _replace(value: Any) -> Any:
 _KINDS: dict[str, tuple[Convert, Any]] = {
     "object": (_object, dict),
     "boolean": (_boolean, bool),
-    "integer": (_integer, Annotated[int, msgspec.Meta(ge=-_MAX_INTEGER - 1, le=_MAX_INTEGER)]),
+    "integer": (integer, Annotated[int, msgspec.Meta(ge=-_MAX_INTEGER - 1, le=_MAX_INTEGER)]),
     "number": (number, Any),
     "string": (_text, str),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -29,10 +29,8 @@ _SMALLEST_OVERLAPPING_SIZE = 22
 # How many pages are requested before it is known whether they exist: twice the greatest concurrency.
 _LOOK_AHEAD = 64
 _CHANGING = "the listing kept changing"
-_DISORDERED = "the order of the listing differs from request to request"
 _ENDLESS = "the listing does not end"
 _NOT_ANNOUNCED = "the number of records is not announced"
-_OTHER_SIZE = "the API does not return pages of the requested size"
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -45,9 +43,6 @@ class Source(Protocol):
 
     def pages(self, listing: str | None, size: int, following: Sequence[str | None] = ()) -> Iterator[Page]:
         """Return the pages of a listing that is followed by others; some may be fetched ahead."""
-
-    def request(self, wanted: Sequence[Wanted]) -> Iterator[Page]:
-        """Return pages that are requested anew."""
 
     def page(self, wanted: Wanted, upcoming: Iterable[Wanted] = ()) -> Page:
         """Return a page, and fetch the upcoming ones ahead."""
@@ -82,7 +77,7 @@ class _Seen:
         keys: The keys of its records.
         known: The same, with those of earlier passes if nothing moved.
         total: The announced number of records, by the latest page.
-        edges: The keys on the first and the last page, by the request for that page.
+        edges: The keys on the first and the last page, by the number of the page.
         has_moved: Whether records moved between its pages.
         gap: Why records are missing; "" if none are.
     """
@@ -91,9 +86,28 @@ class _Seen:
         self.keys: set[int] = set()
         self.known = self.keys
         self.total: int | None = None
-        self.edges: dict[Wanted, set[int]] = {}
+        self.edges: dict[int, set[int]] = {}
         self.has_moved = False
         self.gap = ""
+
+    def judge(self, before: _Seen | None, others: Sequence[set[int]]) -> str:
+        """Return why this pass does not prove that all records were read; "" if it does.
+
+        Args:
+            before: What the pass before saw, if nothing moved in it.
+            others: The keys of the other listings.
+        """
+        # While nothing moves, records that one pass missed may be among those of another one.
+        if before and before.total == self.total:
+            self.known = self.keys | before.known.difference(*others)
+        if self.gap:
+            return self.gap
+        if len(self.known) < (self.total or 0):
+            return f"{len(self.known)} records read, {self.total} announced"
+        if self.has_moved:
+            return _CHANGING
+        is_repeated = before is not None and before.keys == self.keys
+        return "" if len(self.known) == self.total or is_repeated else _NOT_ANNOUNCED
 
 
 class VerifiedRead:
@@ -139,16 +153,12 @@ class VerifiedRead:
     def __iter__(self) -> Iterator[Changes]:
         """Read the listings until a pass is verified, or another one cannot help, or three times."""
         can_help = True
-        while self.reason and can_help and self._may_repeat:
+        while self.reason and can_help and self.passes < MAX_PASSES and not self.errors:
             self.passes += 1
             can_help = yield from self._read_pass()
             # With pages of another size, records that have no fixed place in the order fall otherwise.
             self._size = max(1, self._size * 97 // 100)
             self._source.discard()
-
-    @property
-    def _may_repeat(self) -> bool:
-        return self.passes < MAX_PASSES and not self.errors
 
     def _read_pass(self) -> Generator[Changes, None, bool]:
         """Read all listings once, and set `reason`.
@@ -156,39 +166,38 @@ class VerifiedRead:
         Returns:
             Whether another pass may find more.
         """
-        has_moved = any(seen.has_moved for seen in self._passed.values())
-        before, self._passed = {} if has_moved else self._passed, {}
+        before = {} if self._has_moved else self._passed
+        self._passed = {listing: _Seen() for listing in self._listings}
         known = self.records
         for place, listing in enumerate(self._listings, start=1):
-            seen = self._passed[listing] = _Seen()
             try:
-                yield from self._read_listing(listing, self._listings[place:], seen)
+                yield from self._read_listing(listing, self._listings[place:])
             except ListingError as error:
                 self.errors.append(error)
         reasons = [
-            _judge(seen, before.get(listing), [other.keys for other in self._passed.values() if other is not seen])
+            seen.judge(before.get(listing), [other.keys for other in self._passed.values() if other is not seen])
             for listing, seen in self._passed.items()
         ]
         self.reason = next(filter(None, reasons), "")
-        if not self.reason and not self.errors and not (yield from self._is_unchanged()):
-            self.reason = _CHANGING
-        is_same = all(
-            each in before and (before[each].total, len(before[each].keys)) == (seen.total, len(seen.keys))
-            for each, seen in self._passed.items()
-        )
-        return not is_same or self.records > known or any(seen.has_moved for seen in self._passed.values())
+        if not self.reason and not self.errors:
+            yield from self._check_edges()
+            self.reason = _CHANGING if self._has_moved else ""
+        return self._has_moved or self.records > known or self.passes == 1
 
-    def _read_listing(self, listing: str | None, following: Sequence[str | None], seen: _Seen) -> Iterator[Changes]:
+    @property
+    def _has_moved(self) -> bool:
+        return any(seen.has_moved for seen in self._passed.values())
+
+    def _read_listing(self, listing: str | None, following: Sequence[str | None]) -> Iterator[Changes]:
         """Read a listing up to its end, also if records moved: what was received is delivered."""
-        previous: Page | None = None
-        latest = 0
-        others = [other for other in self._passed.values() if other is not seen]
+        seen = self._passed[listing]
+        others = [other.keys for other in self._passed.values() if other is not seen]
+        first = previous = None
+        latest = 0  # the number of the last page with a new record
         for page in self._source.pages(listing, self._size, following):
-            if previous is None:
-                limit = page.last_number + _MAX_UNANNOUNCED_PAGES
+            first = first or page
             keys = [*map(self._key_of, page.records)]
             new = {*keys} - seen.keys
-            latest = page.number if new else latest
             changes = self._changes(listing, page, keys)
             yield changes
             if previous and not new and page.number > previous.last_number:
@@ -196,34 +205,36 @@ class VerifiedRead:
                     seen.gap = _NOT_ANNOUNCED
                 break  # the page after the last
             # A record that was read in another listing, in another state, was moved here.
-            seen.has_moved |= any(self._key_of(each) in other.keys for other in others for each in changes.records)
+            seen.has_moved |= any(self._key_of(each) in other for other in others for each in changes.records)
+            seen.has_moved |= bool(previous and page.records and previous.per_page != page.per_page)
             if page.total is not None:
                 seen.has_moved |= seen.total not in {None, page.total}
                 seen.total = page.total
-            seen.has_moved |= bool(previous and page.records and previous.per_page != page.per_page)
             if listing and any(_is_other(listing, record) for record in page.records):
                 seen.gap = f"the API ignored the filter status={listing}"
             seen.keys |= new
-            first = next(iter(seen.edges.items()), None)
-            seen.edges = dict([first] if first else [])
-            seen.edges[Wanted(listing, page.number, self._size)] = {*keys}
-            if page.number > min(limit, latest + _MAX_UNANNOUNCED_PAGES):
+            seen.edges = {1: seen.edges.get(1, {*keys}), page.number: {*keys}}
+            latest = page.number if new else latest
+            if page.number > min(first.last_number, latest) + _MAX_UNANNOUNCED_PAGES:
                 seen.gap = _ENDLESS
                 break
             previous = page
 
-    def _is_unchanged(self) -> Generator[Changes, None, bool]:
-        """Request the first and the last page of each listing again."""
-        wanted = [each for seen in self._passed.values() for each in seen.edges]
+    def _check_edges(self) -> Iterator[Changes]:
+        """Request the first and the last page of each listing again: they show whether records moved."""
+        self._source.discard()
+        edges = [
+            (seen, Wanted(listing, each, self._size)) for listing, seen in self._passed.items() for each in seen.edges
+        ]
+        wanted = [each for _, each in edges]
         try:
-            for each, page in zip(wanted, self._source.request(wanted), strict=True):
+            for place, (seen, each) in enumerate(edges, start=1):
+                page = self._source.page(each, wanted[place:])
                 keys = [*map(self._key_of, page.records)]
                 yield self._changes(each.listing, page, keys)
-                seen = self._passed[each.listing]
-                seen.has_moved |= {*keys} != seen.edges[each] or page.total not in {None, seen.total}
+                seen.has_moved |= {*keys} != seen.edges[each.number] or page.total not in {None, seen.total}
         except ListingError as error:
             self.errors.append(error)
-        return not any(seen.has_moved for seen in self._passed.values())
 
     def _changes(self, listing: str | None, page: Page, keys: Sequence[int]) -> Changes:
         changes, records = [], page.records
@@ -252,6 +263,9 @@ class OrderedRead(VerifiedRead):
     whatever was inserted or removed meanwhile. If a page does not, the read goes back by one page. Only recent records
     are remembered; all others are counted by a hash of their key.
 
+    If this does not prove that all records were read, the other passes read the listing like one in any order: records
+    without a fixed place may be missing from overlapping pages, but not from those of one size.
+
     Args:
         is_old: Whether a record need not be read; the read ends at a page of old records.
     """
@@ -259,113 +273,118 @@ class OrderedRead(VerifiedRead):
     def __init__(self, *args: Any, is_old: Callable[[Record], bool] | None = None) -> None:
         super().__init__(*args)
         self._is_old = is_old
-        self._has_overlap = self._size >= _SMALLEST_OVERLAPPING_SIZE
-        self._plain_size = self._size
         self._counted = _DistinctCount()
         self._all_totals: set[int] = set()
+        self._gap = ""
         self._is_disordered = False
 
     @override
-    def _read_pass(self) -> Generator[Changes, None, bool]:
-        if self._has_overlap and self.passes == MAX_PASSES:
-            # Records without a fixed place may be missing from overlapping pages, but not from those of one size.
-            self._has_overlap, self._size, self._states, self.records = False, self._plain_size, {}, 0
-        if not self._has_overlap:
-            return (yield from super()._read_pass())
-        before = self._counted
-        self._counted, self._states, self.records, self._is_disordered = _DistinctCount(), {}, 0, False
-        totals: set[int] = set()
+    def __iter__(self) -> Iterator[Changes]:
+        if self._size >= _SMALLEST_OVERLAPPING_SIZE:
+            yield from self._read_overlapping_pass()
+        if self.reason != _ENDLESS:
+            yield from super().__iter__()
+
+    def _read_overlapping_pass(self) -> Iterator[Changes]:
+        self.passes = 1
         try:
-            gap = yield from self._read_overlapping(totals)
+            yield from self._read_overlapping()
+            self.reason = self._gap or self._judge_count()
         except ListingError as error:
             self.errors.append(error)
-            return False
-        if gap == _OTHER_SIZE:
-            self._has_overlap, self._states, self.records = False, {}, 0
-            return (yield from super()._read_pass())
-        self.records, known = self._counted.total(), before.total()
-        self._all_totals |= totals
-        if len(self._all_totals) <= 1:  # as in `_judge`
-            self._counted.merge(before)
-        self.reason = gap or self._judge_count(totals, known)
-        return gap != _ENDLESS
+        self.records = self._counted.total()
+        if self.reason not in {"", _ENDLESS} and not self.errors:
+            seen = self._passed[self._listings[0]] = _Seen()
+            seen.known, seen.total = {*self._counted}, self.announced
+            seen.has_moved = bool(self._gap) or len(self._all_totals) > 1
+            self._states, self.records = {}, 0
+            self._source.discard()
 
-    def _read_overlapping(self, totals: set[int]) -> Generator[Changes, None, str]:
-        """Read the listing, and then its front again; return why records may be missing."""
+    def _read_overlapping(self) -> Iterator[Changes]:
+        """Read the listing in overlapping pages, and then its first page again."""
         first: dict[int, int] = {}  # the states of the records of the first page
-        gap = ""
-        for wanted, page, keys, is_continuous in self._overlapping_pages():
-            yield self._counted_changes(page, keys, totals)
-            if not _has_requested_size(page, wanted):
-                return _OTHER_SIZE
+        for wanted, page, keys in self._overlapping_pages():
+            yield self._changes(wanted.listing, page, keys)
             first = first or {key: self._states[key] for key in keys}
-            gap = gap if is_continuous else _CHANGING
-            if _is_end(page, wanted):
+            if not _is_as_requested(page, wanted):
+                self._gap = "the API does not return pages of the requested size"
+                return
+            if len(page.records) < wanted.size and wanted.number * wanted.size >= (page.total or 0):
                 break
             if self._is_old and page.records and all(map(self._is_old, page.records)):
-                totals.clear()  # the other records need not be read
-                totals.add(0)
+                self._all_totals = {0}  # the other records need not be read
                 break
         else:
-            return _ENDLESS
+            self._gap = _ENDLESS
+            return
         self._source.discard()
         self._states |= first
-        for _, page, keys, is_continuous in self._overlapping_pages(is_closing=True):
-            is_known = not first.keys().isdisjoint(keys) or not (first or keys)
-            yield self._counted_changes(page, keys, totals)
-            gap = gap if is_continuous else _CHANGING
-            if is_known:
-                return gap
-            if not first or not keys:
-                break
-        return gap or _CHANGING
+        page = self._source.page(Wanted(self._listings[0], 1, self._size))
+        keys = [*map(self._key_of, page.records)]
+        yield self._changes(self._listings[0], page, keys)
+        if first.keys().isdisjoint(keys) and (first or keys):
+            self._gap = _CHANGING
 
-    def _counted_changes(self, page: Page, keys: Sequence[int], totals: set[int]) -> Changes:
-        self._counted.add(keys)
-        if page.total is not None:
-            totals.add(page.total)
-        return self._changes(self._listings[0], page, keys)
-
-    def _overlapping_pages(self, *, is_closing: bool = False) -> Iterator[tuple[Wanted, Page, list[int], bool]]:
-        """Yield each page with its request, its keys, and whether it leaves no gap behind the one before."""
-        (listing,) = self._listings
-        windows, place, returns, latest, limit = [Wanted(listing, 1, self._size)], 0, 0, 0, _MAX_UNANNOUNCED_PAGES
-        while place <= latest + _MAX_UNANNOUNCED_PAGES and windows[place].number <= limit:
+    def _overlapping_pages(self) -> Iterator[tuple[Wanted, Page, list[int]]]:
+        """Yield each page with its request and its keys."""
+        windows, place, returns = [Wanted(self._listings[0], 1, self._size)], 0, 0
+        announced = latest = 0  # the numbers of the last page, and of the last one with a new record
+        while windows[place].number <= min(announced, latest) + _MAX_UNANNOUNCED_PAGES:
             page = self._source.page(windows[place], windows[place + 1 :])
             keys = [*map(self._key_of, page.records)]
             known = [key for key in keys if key in self._states]
-            is_continuous = bool(known) or not (place and keys)
-            if not is_continuous and returns < len(windows) + _SPARE_RETURNS:
-                returns, place = returns + 1, place - 1
-                self._source.discard()
-                continue
-            if place and not is_closing and len(known) < len(keys):  # new records follow the last ones that were read
-                self._is_disordered |= keys[: len(known)] != [*islice(reversed(self._states), len(known))][::-1]
-            if not place:
-                limit = page.last_number + _MAX_UNANNOUNCED_PAGES
-            latest = max(latest, place) if len(known) < len(keys) else latest
-            yield windows[place], page, keys, is_continuous
-            self._forget()
+            if place and keys and not known:  # records were removed, so the page before contains the next ones
+                if returns < len(windows) + _SPARE_RETURNS:
+                    returns, place = returns + 1, place - 1
+                    self._source.discard()
+                    continue
+                self._gap = _CHANGING
+            if len(known) < len(keys):
+                latest = windows[place].number
+                if place:  # new records follow the last ones that were read
+                    last = [*islice(reversed(self._states), len(known))]
+                    self._is_disordered |= keys[: len(known)] != last[::-1]
+            announced = announced or page.last_number
+            yield windows[place], page, keys
+            for key in [*islice(self._states, max(0, len(self._states) - _REMEMBERED_PAGES * self._size))]:
+                del self._states[key]
             place += 1
-            announced = 0 if is_closing else self._totals.get(listing, 0)
             while len(windows) <= place or (
-                len(windows) < place + _LOOK_AHEAD and windows[-1].number * windows[-1].size < announced
+                len(windows) < place + _LOOK_AHEAD and windows[-1].number * windows[-1].size < self.announced
             ):
                 windows.append(_next_window(windows[-1], self._size))
 
-    def _forget(self) -> None:
-        """Forget all but recent records."""
-        for key in [*islice(self._states, max(0, len(self._states) - _REMEMBERED_PAGES * self._size))]:
-            del self._states[key]
+    @override
+    def _changes(self, listing: str | None, page: Page, keys: Sequence[int]) -> Changes:
+        self._counted.add(keys)
+        if page.total is not None:
+            self._all_totals.add(page.total)
+        return super()._changes(listing, page, keys)
 
-    def _judge_count(self, totals: set[int], before: int) -> str:
-        count = self._counted.total()
-        if not totals and not before == count == self.records:
-            return _NOT_ANNOUNCED
-        if count < min(totals, default=0):
-            return f"{count} records read, {min(totals)} announced"
+    def _judge_count(self) -> str:
+        count, total = self._counted.total(), min(self._all_totals)
+        if count < total:
+            return f"{count} records read, {total} announced"
         # Records without a fixed place can be missed, and others counted in their place.
-        return _DISORDERED if self._is_disordered and totals != {count} else ""
+        is_proof = self._all_totals == {count} or not self._is_disordered
+        return "" if is_proof else "the order of the listing differs from request to request"
+
+
+class _DistinctCount:
+    """Counts different keys, in 8 bytes each."""
+
+    def __init__(self) -> None:
+        self._buckets = [array("q") for _ in range(256)]
+
+    def __iter__(self) -> Iterator[int]:
+        return chain.from_iterable(self._buckets)
+
+    def add(self, keys: Iterable[int]) -> None:
+        for key in keys:
+            self._buckets[key & 255].append(key)
+
+    def total(self) -> int:
+        return sum(len({*bucket}) for bucket in self._buckets)
 
 
 def _next_window(window: Wanted, largest: int) -> Wanted:
@@ -376,46 +395,10 @@ def _next_window(window: Wanted, largest: int) -> Wanted:
     return Wanted(window.listing, number, size)
 
 
-def _has_requested_size(page: Page, wanted: Wanted) -> bool:
-    is_cut = len(page.records) < wanted.size and page.end < (page.total or 0)
-    return not is_cut and (page.per_page == wanted.size or not page.records)
-
-
-def _is_end(page: Page, wanted: Wanted) -> bool:
-    return len(page.records) < wanted.size and wanted.number * wanted.size >= (page.total or 0)
-
-
-class _DistinctCount:
-    """Counts different keys, in 8 bytes each."""
-
-    def __init__(self) -> None:
-        self._buckets = [array("q") for _ in range(256)]
-
-    def add(self, keys: Iterable[int]) -> None:
-        for key in keys:
-            self._buckets[key & 255].append(key)
-
-    def merge(self, other: _DistinctCount) -> None:
-        for bucket, more in zip(self._buckets, other._buckets, strict=True):
-            bucket.extend(more)
-
-    def total(self) -> int:
-        return sum(len({*bucket}) for bucket in self._buckets)
-
-
-def _judge(seen: _Seen, before: _Seen | None, others: Sequence[set[int]]) -> str:
-    """Return why a pass does not prove that all records of a listing were read; "" if it does."""
-    # While nothing moves, records that one pass missed may be among those of another one.
-    is_comparable = before is not None and before.total == seen.total
-    seen.known = seen.keys | before.known.difference(*others) if before and is_comparable else seen.keys
-    if seen.gap:
-        return seen.gap
-    if seen.total is not None and len(seen.known) < seen.total:
-        return f"{len(seen.known)} records read, {seen.total} announced"
-    if seen.has_moved:
-        return _CHANGING
-    is_repeated = before is not None and before.keys == seen.keys
-    return "" if len(seen.known) == seen.total or is_repeated else _NOT_ANNOUNCED
+def _is_as_requested(page: Page, wanted: Wanted) -> bool:
+    is_cut = page.number == 1 and len(page.records) < min(wanted.size, page.total or 0)
+    is_other = bool(page.records) and (page.per_page != wanted.size or page.total is None)
+    return not is_cut and not is_other
 
 
 def _is_other(status: str, record: Record) -> bool:

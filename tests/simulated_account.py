@@ -151,12 +151,6 @@ class AnyOrder:
             paginator.advance(response_of(page))
             number, last_number = paginator.current_value, max(last_number, page.last_number)
 
-    def request(self, wanted: Sequence[Wanted]) -> Iterator[Page]:
-        """Request pages anew, and yield them."""
-        self.discard()
-        for place, each in enumerate(wanted, start=1):
-            yield self.page(each, wanted[place:])
-
     def page(self, wanted: Wanted, upcoming: Iterable[Wanted] = ()) -> Page:
         """Return a page; the upcoming ones may be fetched before it, with it or later."""
         for each in [wanted, *upcoming][: self._workers * _AHEAD_PER_WORKER]:

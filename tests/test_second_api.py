@@ -22,6 +22,7 @@ from sandbox.database import postgres
 from sandbox.samples import Record
 from tests.second_api.api import API_KEY, INDEXES, Base, Contact, Offer
 from tests.tap import Run, environment, run_tap, selecting
+from tests.varied_trackly import keys_in, template_reads
 
 PROJECT = Path(__file__).parent.parent
 WORKERS = 3
@@ -140,6 +141,12 @@ def assert_bookmark_is_honest(run: Run, *, is_complete: bool) -> None:
     assert (bookmark is not None) == is_complete
 
 
+def assert_not_fewer_than_the_template(api: Api, run: Run, stream: str) -> None:
+    _, read = template_reads(api.url, API_KEY, stream)
+    delivered = keys_in(stream, run.records_of(stream))
+    assert len(delivered) >= len(read), run.log
+
+
 @pytest.mark.parametrize("indexed", [False, True], ids=["no index", "index"])
 def test_offers_and_contacts(api: Api, indexed: bool) -> None:  # noqa: FBT001
     offers, contacts = offers_of(1000), contacts_of(1000)
@@ -159,6 +166,7 @@ def test_offers_with_the_same_time(api: Api, indexed: bool) -> None:  # noqa: FB
     assert run.status == 0, run.log
     is_complete = assert_whole_or_incomplete(run, "offers", ("id",), offers)
     assert_bookmark_is_honest(run, is_complete=is_complete)
+    assert_not_fewer_than_the_template(api, run, "offers")
 
 
 @pytest.mark.parametrize("indexed", [False, True], ids=["no index", "index"])
@@ -168,3 +176,4 @@ def test_contacts_with_the_same_date(api: Api, indexed: bool) -> None:  # noqa: 
     run = api.read("offers", "contacts")
     assert run.status == 0, run.log
     assert_whole_or_incomplete(run, "contacts", ("list_id", "phone_number"), contacts)
+    assert_not_fewer_than_the_template(api, run, "contacts")

@@ -261,13 +261,17 @@ def keys_in(stream: str, records: list[Any]) -> set[Key]:
 def template_delivers(variation: Variation) -> tuple[int, set[Key]]:
     """Run the tap from the SDK's template, and return its exit status and the keys that it delivers."""
     with varied(variation) as trackly:
-        config = {"api_key": KEY, "api_url": trackly.url}
-        catalog = _template_catalog(variation.stream)
-        with started(config, catalog=catalog, command=TEMPLATE, cwd=PROJECT) as process:
-            output, _ = process.communicate(timeout=120)
+        return template_reads(trackly.url, KEY, variation.stream)
+
+
+def template_reads(url: str, api_key: str, stream: str) -> tuple[int, set[Key]]:
+    """Run the tap from the SDK's template against an API, and return its exit status and the keys that it delivers."""
+    config = {"api_key": api_key, "api_url": url}
+    with started(config, catalog=_template_catalog(stream), command=TEMPLATE, cwd=PROJECT) as process:
+        output, _ = process.communicate(timeout=120)
     messages = [json.loads(line) for line in output.splitlines()]
     records = [message["record"] for message in messages if message["type"] == "RECORD"]
-    return process.returncode, keys_in(variation.stream, records)
+    return process.returncode, keys_in(stream, records)
 
 
 @cache
