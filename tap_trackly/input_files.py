@@ -1,4 +1,4 @@
-"""What users hand over: settings, catalog and state. The tap takes from them what it can use. Pure functions."""
+"""What users hand over: settings, catalog and state. The tap takes from them what it can use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from singer_sdk.singerlib.catalog import REPLICATION_FULL_TABLE, REPLICATION_INC
 
 from tap_trackly.records import parse_time
 
-_METHODS = {REPLICATION_FULL_TABLE, REPLICATION_INCREMENTAL}
 _SECRET = {"api_key", "api_url", "stream_map_config"}  # settings whose values may contain secrets
 
 
@@ -40,8 +39,7 @@ def read_config(path: str) -> dict[str, Any]:
     try:
         return read_object(Path(path).read_bytes(), "config")
     except OSError as error:
-        reason = f"{error.strerror}. --config expects the path of a JSON file, or ENV."
-        raise ConfigurationError(f"Invalid config file: {reason}") from None
+        raise ConfigurationError(f"Invalid config file: {error.strerror}. --config expects a path, or ENV.") from None
 
 
 def explain(error: str) -> str:
@@ -50,9 +48,9 @@ def explain(error: str) -> str:
     return f"{name} is not valid" if name in _SECRET else error
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the most similar known name."""
-    return get_close_matches(name, known, n=1, cutoff=0.0)[0]
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a question with the most similar known name."""
+    return f"Did you mean {get_close_matches(name, known, n=1, cutoff=0.0)[0]}?"
 
 
 def mapped_streams(maps: Mapping[str, Any], streams: Collection[str]) -> dict[str, list[str]]:
@@ -71,21 +69,20 @@ def setting_errors(config: Mapping[str, Any], schemas: Mapping[str, Iterable[str
     try:
         parse_time(config.get("start_date", "2025-01-01"))
     except ValueError as error:
-        yield f"start_date: it {error}"
+        yield f"start_date: it {error}."
     for name in ("stream_maps", "flattening_enabled"):
         if config.get(name) and config.get("batch_config"):
-            yield f"batch_config: it cannot be combined with {name}"
+            yield f"batch_config: it cannot be combined with {name}."
     maps = config.get("stream_maps") or {}
     for name, found in mapped_streams(maps, schemas).items():
         if not found:
-            yield f"stream_maps: unknown stream '{name}' (did you mean '{nearest(name, schemas)}'?)"
+            yield f"stream_maps: unknown stream '{name}'. {did_you_mean(name, schemas)}"
         elif isinstance(maps[name], dict):
             known = {field for stream in found for field in schemas[stream]}
             for field, expression in maps[name].items():
                 # Flattened fields have names such as metadata__geo, options such as __filter__.
                 if expression in (None, "__NULL__") and field.partition("__")[0] not in {"", *known}:
-                    similar = nearest(field, known)
-                    yield f"stream_maps: unknown field '{field}' of stream '{name}' (did you mean '{similar}'?)"
+                    yield f"stream_maps: unknown field '{field}' of stream '{name}'. {did_you_mean(field, known)}"
 
 
 def own_catalog(catalog: Mapping[str, Any], streams: Iterable[Any]) -> dict[str, Any]:
@@ -111,7 +108,7 @@ def _own_entry(stream: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     metadata = {tuple(each["breadcrumb"]): {**each["metadata"]} for each in given.get("metadata") or []}
     root = metadata.setdefault((), {} if metadata else {"selected": True})
     methods = (given.get("replication_method"), root.get("replication-method"), root.get("forced-replication-method"))
-    method = next((each for each in methods if each in _METHODS), None)
+    method = next((each for each in methods if each in {REPLICATION_FULL_TABLE, REPLICATION_INCREMENTAL}), None)
     key = stream.replication_key or (stream.optional_replication_key if method == REPLICATION_INCREMENTAL else None)
     method = method or REPLICATION_INCREMENTAL if key else REPLICATION_FULL_TABLE
     root |= {"replication-key": key, "forced-replication-method": method}
@@ -140,8 +137,7 @@ def own_state(state: Mapping[str, Any], streams: Collection[str]) -> dict[str, A
         own = {name: _own_bookmark(bookmark) for name, bookmark in bookmarks.items() if name in streams}
         if own or not bookmarks:
             return {"bookmarks": own}
-    expected = 'the value of a STATE message of this tap, such as {"bookmarks": {"offers": {...}}}'
-    raise ConfigurationError(f"Invalid state file: --state expects {expected}.")
+    raise ConfigurationError('Invalid state file: --state expects a STATE of this tap, such as {"bookmarks": {...}}.')
 
 
 def _own_bookmark(bookmark: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,10 +45,6 @@ def _setting(name: str, kind: Any, description: str, **options: Any) -> th.Prope
     return th.Property(name, kind, title=title, description=description, **options)
 
 
-def _integer(minimum: int, maximum: int) -> th.IntegerType:
-    return th.IntegerType(minimum=minimum, maximum=maximum)
-
-
 class TapTrackly(Tap):
     """Reads a Trackly SMS account: offers, lists, audiences, creatives, schedules and contacts."""
 
@@ -59,11 +55,11 @@ class TapTrackly(Tap):
         _setting("api_url", _URL, "Base URL of the API.", default="https://app.tracklysms.com/api/v2"),
         _setting("start_date", th.DateTimeType, "Incremental streams skip records last updated before this time."),
         _setting("offer_statuses", _CHOICE, "Offer statuses to read: active, paused, archived.", default=_STATUSES),
-        _setting("page_size", _integer(1, 100), "Records per page, 1 to 100; default: endpoint maximum."),
-        _setting("full_resend_hours", _integer(0, 8760), "Hours between full resends; 0: in every run.", default=24),
-        _setting("concurrency", _integer(1, 32), "Concurrent requests, from 1 to 32.", default=8),
-        _setting("request_timeout", _integer(1, 3600), "Timeout in seconds, from 1 to 3600.", default=60),
-        _setting("max_retries", _integer(0, 100), "Retries per request, from 0 to 100.", default=5),
+        _setting("page_size", th.IntegerType(minimum=1, maximum=100), "Records per page; default: endpoint maximum."),
+        _setting("full_resend_hours", th.IntegerType(minimum=0, maximum=8760), "Hours between resends.", default=24),
+        _setting("concurrency", th.IntegerType(minimum=1, maximum=32), "Concurrent requests.", default=8),
+        _setting("request_timeout", th.IntegerType(minimum=1, maximum=3600), "Timeout in seconds.", default=60),
+        _setting("max_retries", th.IntegerType(minimum=0, maximum=100), "Retries per request.", default=5),
         _setting("fail_if_incomplete", th.BooleanType, "Exit with status 1 if a read was incomplete.", default=False),
         _setting("user_agent", _HEADER, "User-Agent header.", default=f"tap-trackly/{version('tap-trackly')}"),
     ).to_dict()
@@ -91,8 +87,7 @@ class TapTrackly(Tap):
         known = [*self.config_jsonschema["properties"], "emit_activate_version_messages", "loglevel"]
         for name in self.config:
             if name not in known and not name.startswith("_"):
-                words = (name, input_files.nearest(name, known))
-                self.logger.warning("Unknown setting %s is ignored. Did you mean %s?", *words)
+                self.logger.warning("Unknown setting %s is ignored. %s", name, input_files.did_you_mean(name, known))
 
     @property
     @override
@@ -120,7 +115,7 @@ class TapTrackly(Tap):
     def setup_mapper(self) -> None:
         schemas = {stream.name: stream.effective_schema["properties"] for stream in self.streams.values()}
         if errors := [*input_files.setting_errors(self.config, schemas)]:
-            raise ConfigurationError(f"Invalid setting {'; '.join(errors)}.")
+            raise ConfigurationError(f"Invalid setting {' '.join(errors)}")
         selected = [stream.name for stream in self.selected_streams]
         for name, found in input_files.mapped_streams(self.config.get("stream_maps") or {}, selected).items():
             if not found:
@@ -143,12 +138,11 @@ class TapTrackly(Tap):
                 self.logger.info("%s: %s is loaded unhashed, see docs/personal-data.md.", stream.name, unhashed)
         self.sync_all()
         incomplete = [stream for stream in selected if stream.failure or stream.is_incomplete]
-        results = [f"{'failed' if stream.failure else 'incomplete'}: {stream.name}" for stream in incomplete]
+        results = "; ".join(f"{'failed' if stream.failure else 'incomplete'}: {stream.name}" for stream in incomplete)
         written = count(getattr(self.message_writer, "records", 0), "record")
         requests = count(sum(stream.requests_sent for stream in selected), "request")
         numbers = (written, count(len(selected), "stream"), requests, time.monotonic() - began)
-        result = "; ".join(results) or "all complete"
-        self.logger.info("Run finished: %s written, %s, %s, %.1f seconds, %s.", *numbers, result)
+        self.logger.info("Run finished: %s written, %s, %s, %.1f seconds, %s.", *numbers, results or "all complete")
         return int(any(stream.failure or self.config["fail_if_incomplete"] for stream in incomplete))
 
     @classmethod
@@ -198,28 +192,26 @@ class TapTrackly(Tap):
     @override
     def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
         """Request the first page of each listing of the selected streams, for `--test`; emit nothing."""
-        if value != "all":
-            super().cb_test(ctx, param, value)
-            return
-        given, status = ctx.params["config"], 0
-        given.config["max_retries"], os.environ["TAP_TRACKLY_MAX_RETRIES"] = 1, "1"
-        tap = cls(config=given.config, catalog=ctx.params.get("catalog"), parse_env_config=given.parse_env)
-        for stream in tap.selected_streams:
-            try:
-                tap.logger.info("%s: OK, %s", stream.name, count(stream.count_records(), "record"))
-            except ListingError as error:
-                tap.logger.error("%s: %s", stream.name, one_line(str(error), MAX_LINE))  # noqa: TRY400
-                status = 1
-        ctx.exit(status)
+        if value == "all":
+            given, status = ctx.params["config"], 0
+            given.config["max_retries"], os.environ["TAP_TRACKLY_MAX_RETRIES"] = 1, "1"
+            tap = cls(config=given.config, catalog=ctx.params.get("catalog"), parse_env_config=given.parse_env)
+            for stream in tap.selected_streams:
+                try:
+                    tap.logger.info("%s: OK, %s", stream.name, count(stream.count_records(), "record"))
+                except ListingError as error:
+                    tap.logger.error("%s: %s", stream.name, one_line(str(error), MAX_LINE))  # noqa: TRY400
+                    status = 1
+            ctx.exit(status)
+        super().cb_test(ctx, param, value)
 
     @classmethod
     @override
-    def invoke(cls, *, about: bool = False, about_format: str | None = None, config: Any = None, **files: Any) -> None:
-        if about:
-            cls.print_about(about_format)
-            return
+    def invoke(cls, *, config: Any = None, catalog: Any = None, state: Any = None, **about: Any) -> None:
+        super(Tap, cls).invoke(**about)  # ends the process after --about
         cls.print_version(print_fn=cls.logger.info)
-        sys.exit(cls(config=config.config, parse_env_config=config.parse_env, **files).run())
+        tap = cls(config=config.config, parse_env_config=config.parse_env, catalog=catalog, state=state)
+        sys.exit(tap.run())
 
 
 def _read(_: click.Context, option: click.Parameter, file: IO[bytes] | None) -> dict[str, Any] | None:

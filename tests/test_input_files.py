@@ -67,7 +67,7 @@ def test_invalid_config_file(text: str, tmp_path: Path) -> None:
     "name,reason", [("missing.json", "No such file or directory"), (".", "Is a directory"), ("", "Is a directory")]
 )
 def test_unreadable_config_file(name: str, reason: str) -> None:
-    expected = "--config expects the path of a JSON file, or ENV."
+    expected = "--config expects a path, or ENV."
     assert config_failure(name) == f"Invalid config file: {reason}. {expected}"
 
 
@@ -255,7 +255,7 @@ BOOKMARK = {"replication_key": "updated_at", "replication_key_value": "2025-01-0
     ],
 )
 def test_invalid_state(state: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r'^Invalid state file: .*STATE message of this tap.*{"bookmarks": '):
+    with pytest.raises(ConfigurationError, match=r'^Invalid state file: .*STATE of this tap.*{"bookmarks": '):
         own_state(state, STREAMS)
 
 
