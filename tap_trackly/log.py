@@ -7,9 +7,11 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from typing_extensions import override
+
+from tap_trackly.verified_read import VerifiedRead
 
 MAX_LINE = 400  # characters of an error in a log line
 _MAX_WORDS = 150  # characters of text from others in a log line
@@ -68,18 +70,6 @@ def count(number: int, noun: str) -> str:
     return f"{number:d} {noun}" if number == 1 else f"{number:d} {noun}s"
 
 
-class Progress(Protocol):
-    """How far a read is, and its result."""
-
-    pages: int
-    records: int
-    reason: str
-
-    @property
-    def announced(self) -> int:
-        """The number of records to read, according to the API."""
-
-
 class ReadLog:
     """The log lines of one read, and the counts in them.
 
@@ -100,12 +90,11 @@ class ReadLog:
         self._changed: Counter[str] = Counter()
         self._began, self._next_line = time.monotonic(), 0.0
 
-    def progress(self, read: Progress) -> None:
+    def progress(self, read: VerifiedRead) -> None:
         """Log the progress at the start and every few seconds."""
         if time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
-            words = (self._stream, read.records, read.announced, count(read.pages, "page"))
-            self._logger.info("%s: %d of %d records read, %s.", *words)
+            self._log(logging.INFO, "%d of %d records read.", read.records, read.announced)
 
     def changed_values(self, key: Mapping[str, Any], changed: Mapping[str, str]) -> None:
         """Log the first change of each field."""
@@ -113,27 +102,27 @@ class ReadLog:
             self._changed[name] += 1
             if self._changed[name] == 1 and len(self._changed) <= _MAX_FIELDS:
                 shown = [f"{each}={one_line(str(key[each]))}" for each in key if each not in self._personal_fields]
-                words = (self._stream, " ".join(shown), one_line(name), reason)
-                self._logger.warning("%s: record %s: field '%s' %s.", *words)
+                self._log(logging.WARNING, "record %s: field '%s' %s.", " ".join(shown), one_line(name), reason)
 
     def without_key(self, failure: str) -> None:
         """Note that a record is left out, because it has no valid key."""
         self.failures.append(f"a record is left out: {failure}.")
 
-    def end(self, read: Progress, errors: Sequence[str]) -> None:
+    def end(self, read: VerifiedRead, errors: Sequence[str]) -> None:
         """Log the result of the read."""
-        records = count(read.records, "record")
+        records, pages = count(read.records, "record"), count(read.pages, "page")
         if self._changed.total() > min(len(self._changed), _MAX_FIELDS):  # more changes than were logged
-            most = self._changed.most_common(_MAX_FIELDS)
+            most, fields = self._changed.most_common(_MAX_FIELDS), count(len(self._changed), "field")
             numbers = ", ".join(f"{one_line(name)} in {count(number, 'record')}" for name, number in most)
-            fields = count(len(self._changed), "field")
-            self._logger.warning("%s: values of %s changed or ignored: %s.", self._stream, fields, numbers)
+            self._log(logging.WARNING, "values of %s changed or ignored: %s.", fields, numbers)
         if errors:
             more = f" And {count(len(errors) - 1, 'more error')}." if len(errors) > 1 else ""
-            self._logger.error("%s: %s%s", self._stream, one_line(errors[0], MAX_LINE), more)
+            self._log(logging.ERROR, "%s%s", one_line(errors[0], MAX_LINE), more)
         elif read.reason:
-            incomplete = "%s: Incomplete read: %s. %s read, %d announced. Bookmark not advanced."
-            self._logger.warning(incomplete, self._stream, read.reason, records, read.announced)
+            words = "Incomplete read: %s. %s read, %d announced. Bookmark not advanced."
+            self._log(logging.WARNING, words, read.reason, records, read.announced)
         seconds = time.monotonic() - self._began
-        done = "%s: done, %s read, %d emitted, %s, %.1f seconds."
-        self._logger.info(done, self._stream, records, self.emitted, count(read.pages, "page"), seconds)
+        self._log(logging.INFO, "done, %s read, %d emitted, %s, %.1f seconds.", records, self.emitted, pages, seconds)
+
+    def _log(self, level: int, text: str, *args: Any) -> None:
+        self._logger.log(level, "%s: %s", self._stream, text % args)

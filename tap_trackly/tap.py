@@ -185,7 +185,7 @@ class TapTrackly(Tap):
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:
         given: Any = super().cb_config(ctx, param, tuple(name for name in value if name == "ENV"))
         for path in value:
-            given.config |= {} if path == "ENV" else input_files.read_config(path)
+            given.config.update({} if path == "ENV" else input_files.read_config(path))
         return given
 
     @classmethod
@@ -194,7 +194,8 @@ class TapTrackly(Tap):
         """Request the first page of each listing of the selected streams, for `--test`; emit nothing."""
         if value == "all":
             given, status = ctx.params["config"], 0
-            given.config["max_retries"], os.environ["TAP_TRACKLY_MAX_RETRIES"] = 1, "1"
+            given.config["max_retries"] = 1
+            os.environ["TAP_TRACKLY_MAX_RETRIES"] = "1"
             tap = cls(config=given.config, catalog=ctx.params.get("catalog"), parse_env_config=given.parse_env)
             for stream in tap.selected_streams:
                 try:
