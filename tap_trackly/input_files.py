@@ -1,53 +1,92 @@
-"""What users hand over: config, catalog and state. The tap takes from them what it can use."""
+"""What users hand over: settings, catalog and state. The tap takes from them what it can use."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from difflib import get_close_matches
+from fnmatch import filter as matching
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from singer_sdk.exceptions import ConfigurationError
 from singer_sdk.singerlib.catalog import REPLICATION_FULL_TABLE, REPLICATION_INCREMENTAL
 
 from tap_trackly.records import parse_time
 
-_METHODS = {REPLICATION_FULL_TABLE, REPLICATION_INCREMENTAL}
+_SECRET = {"api_key", "api_url", "stream_map_config"}  # settings whose values may contain secrets
 
 
-def read_json(file: IO[str], option: str) -> dict[str, Any]:
-    """Return the JSON object in the file passed with an option, in UTF-8 or UTF-16.
+def read_object(content: bytes, option: str) -> dict[str, Any]:
+    """Return the JSON object in the content of a file, in UTF-8 or UTF-16.
 
     Raises:
-        ConfigurationError: If the file does not contain a JSON object.
+        ConfigurationError: If there is none.
     """
-    try:
-        if isinstance(content := json.loads(file.buffer.read()), dict):  # type: ignore[attr-defined]
-            return content
-    except (RecursionError, ValueError):
-        pass
+    with suppress(RecursionError, ValueError):
+        if isinstance(found := json.loads(content), dict):
+            return found
     raise ConfigurationError(f"Invalid {option} file: --{option} expects a JSON object.")
 
 
-def read_config_file(name: str) -> dict[str, Any]:
-    """Return the JSON object in a config file, in UTF-8 or UTF-16.
+def read_config(path: str) -> dict[str, Any]:
+    """Return the JSON object in a config file.
 
     Raises:
-        ConfigurationError: If there is none. The message shows neither the content nor a config passed as the path.
+        ConfigurationError: If there is none. The message does not show the path, which may be a config or a key.
     """
-    shown = name if re.fullmatch("[^{}=\"'\n]*", name) and "trk_" not in name else "this value"
     try:
-        if isinstance(content := json.loads(Path(name).read_bytes()), dict):
-            return content
-        reason = "is not a JSON object"
-    except (OSError, RecursionError, ValueError) as error:
-        reason = f"cannot be read: {getattr(error, 'strerror', None) or 'it is not JSON'}"
-    raise ConfigurationError(f"--config expects the path of a JSON file, or ENV; {shown} {reason}.")
+        return read_object(Path(path).read_bytes(), "config")
+    except OSError as error:
+        raise ConfigurationError(f"Invalid config file: {error.strerror}. --config expects a path, or ENV.") from None
+
+
+def explain(error: str) -> str:
+    """Return an error of the SDK's validation, such as "101 is ... in config['page_size']", without secrets."""
+    name = error.rpartition(" in config['")[2].removesuffix("']")
+    return f"{name} is not valid" if name in _SECRET else error
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a question with the most similar known name."""
+    return f"Did you mean {get_close_matches(name, known, n=1, cutoff=0.0)[0]}?"
+
+
+def mapped_streams(maps: Mapping[str, Any], streams: Collection[str]) -> dict[str, list[str]]:
+    """Return the streams to which each map in the setting stream_maps applies."""
+    sources = {name: fields.get("__source__", name) for name, fields in maps.items() if isinstance(fields, dict)}
+    return {name: matching(streams, str(sources.get(name, name))) for name in maps if not name.startswith("__")}
+
+
+def setting_errors(config: Mapping[str, Any], schemas: Mapping[str, Iterable[str]]) -> Iterator[str]:
+    """Yield what the SDK's validation does not find, with the name of the setting.
+
+    Args:
+        config: The settings.
+        schemas: The fields of each stream.
+    """
+    try:
+        parse_time(config.get("start_date", "2025-01-01"))
+    except ValueError as error:
+        yield f"start_date: it {error}."
+    for name in ("stream_maps", "flattening_enabled"):
+        if config.get(name) and config.get("batch_config"):
+            yield f"batch_config: it cannot be combined with {name}."
+    maps = config.get("stream_maps") or {}
+    for name, found in mapped_streams(maps, schemas).items():
+        if not found:
+            yield f"stream_maps: unknown stream '{name}'. {did_you_mean(name, schemas)}"
+        elif isinstance(maps[name], dict):
+            known = {field for stream in found for field in schemas[stream]}
+            for field, expression in maps[name].items():
+                # Flattened fields have names such as metadata__geo, options such as __filter__.
+                if expression in (None, "__NULL__") and field.partition("__")[0] not in {"", *known}:
+                    yield f"stream_maps: unknown field '{field}' of stream '{name}'. {did_you_mean(field, known)}"
 
 
 def own_catalog(catalog: Mapping[str, Any], streams: Iterable[Any]) -> dict[str, Any]:
-    """Return the entries of the selected streams, with the tap's own keys and fields.
+    """Return the entries of streams of this tap, with the tap's own keys and fields.
 
     From a catalog come the selection, the replication method and the types of fields that are no keys.
 
@@ -60,12 +99,31 @@ def own_catalog(catalog: Mapping[str, Any], streams: Iterable[Any]) -> dict[str,
     """
     try:
         given = {entry.get("tap_stream_id") or entry["stream"]: entry for entry in catalog["streams"]}
-        entries = [_own_entry(stream, given[stream.name]) for stream in streams if stream.name in given]
+        return {"streams": [_own_entry(stream, given[stream.name]) for stream in streams if stream.name in given]}
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise ConfigurationError(
-            'Invalid catalog file: --catalog expects what --discover prints: {"streams": [...]}.'
-        ) from None
-    return {"streams": entries}
+        raise ConfigurationError("Invalid catalog file: --catalog expects what --discover prints.") from None
+
+
+def _own_entry(stream: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = {tuple(each["breadcrumb"]): {**each["metadata"]} for each in given.get("metadata") or []}
+    root = metadata.setdefault((), {} if metadata else {"selected": True})
+    methods = (given.get("replication_method"), root.get("replication-method"), root.get("forced-replication-method"))
+    method = next((each for each in methods if each in {REPLICATION_FULL_TABLE, REPLICATION_INCREMENTAL}), None)
+    key = stream.replication_key or (stream.optional_replication_key if method == REPLICATION_INCREMENTAL else None)
+    method = method or REPLICATION_INCREMENTAL if key else REPLICATION_FULL_TABLE
+    root |= {"replication-key": key, "forced-replication-method": method}
+    keys = [*stream.primary_keys, key]
+    own = stream.schema["properties"]
+    for name in own:
+        metadata.setdefault(("properties", name), {})["inclusion"] = "automatic" if name in keys else "available"
+    types = (given.get("schema") or {}).get("properties") or {}  # those that are no objects raise an error
+    properties = {name: own[name] if name in keys else {**(types.get(name) or own[name])} for name in own}
+    return {
+        "tap_stream_id": stream.name,
+        "key_properties": [*stream.primary_keys],
+        "schema": {**stream.schema, "properties": properties},
+        "metadata": [{"breadcrumb": [*path], "metadata": each} for path, each in metadata.items()],
+    }
 
 
 def own_state(state: Mapping[str, Any], streams: Collection[str]) -> dict[str, Any]:
@@ -74,17 +132,12 @@ def own_state(state: Mapping[str, Any], streams: Collection[str]) -> dict[str, A
     Raises:
         ConfigurationError: If it is not a state.
     """
-    try:
+    with suppress(AttributeError, KeyError):
         bookmarks = state["bookmarks"] if state else {}
         own = {name: _own_bookmark(bookmark) for name, bookmark in bookmarks.items() if name in streams}
-    except (AttributeError, KeyError, TypeError):
-        bookmarks, own = True, {}
-    if bookmarks and not own:
-        raise ConfigurationError(
-            "Invalid state file: --state expects the value of a STATE message of this tap, such as "
-            '{"bookmarks": {"offers": {"replication_key": "updated_at", "replication_key_value": "2025-12-15"}}}'
-        )
-    return {"bookmarks": own}
+        if own or not bookmarks:
+            return {"bookmarks": own}
+    raise ConfigurationError('Invalid state file: --state expects a STATE of this tap, such as {"bookmarks": {...}}.')
 
 
 def _own_bookmark(bookmark: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,33 +147,3 @@ def _own_bookmark(bookmark: Mapping[str, Any]) -> dict[str, Any]:
     except ValueError:
         own.pop("replication_key_value", None)
     return own
-
-
-def _own_entry(stream: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    metadata = {tuple(each["breadcrumb"]): {**each["metadata"]} for each in given.get("metadata") or []}
-    root = metadata.setdefault((), {} if metadata else {"selected": True})
-    root.pop("replication-key", None)  # which the SDK would use for a stream that has none
-    methods = (given.get("replication_method"), root.get("replication-method"), root.get("forced-replication-method"))
-    method = next((each for each in methods if each in _METHODS), None)
-    key = stream.replication_key or (stream.optional_replication_key if method == REPLICATION_INCREMENTAL else None)
-    keys = [*stream.primary_keys, *([key] if key else [])]
-    types = (given.get("schema") or {}).get("properties") or {}  # those that are no objects raise an error below
-    own = stream.schema["properties"]
-    properties = {name: own[name] if name in keys else {**(types.get(name) or own[name])} for name in own}
-    fields = {name: metadata.get(("properties", name), {}) for name in own}
-    inclusions = {name: "automatic" if name in keys else "available" for name in own}
-    return {
-        "tap_stream_id": stream.name,
-        "stream": stream.name,
-        "key_properties": [*stream.primary_keys],
-        "replication_key": key,
-        "replication_method": method if key else REPLICATION_FULL_TABLE,
-        "schema": {**stream.schema, "properties": properties},
-        "metadata": [
-            {"breadcrumb": [], "metadata": root},
-            *(
-                {"breadcrumb": ["properties", name], "metadata": {**fields[name], "inclusion": inclusions[name]}}
-                for name in own
-            ),
-        ],
-    }

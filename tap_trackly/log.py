@@ -7,13 +7,15 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from typing_extensions import override
 
+from tap_trackly.verified_read import VerifiedRead
+
 MAX_LINE = 400  # characters of an error in a log line
 _MAX_WORDS = 150  # characters of text from others in a log line
-_MASK = "***"
+_SHORTEST_KEY = 8  # a shorter API key would also hide parts of other words
 _SECONDS_BETWEEN_LINES = 5.0
 _MAX_FIELDS = 10  # fields of which changes are logged
 
@@ -29,21 +31,19 @@ class MaskingFormatter(logging.Formatter):
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        line = self._formatter.format(record)
-        return line.replace(self.secret, _MASK) if self.secret else line
+        return _masked(self._formatter.format(record))
+
+
+def _masked(text: str) -> str:
+    secret = MaskingFormatter.secret
+    return text.replace(secret, "***") if len(secret) >= _SHORTEST_KEY else text
 
 
 def one_line(text: str, limit: int = _MAX_WORDS) -> str:
     """Return a text as one short line without the API key, non-printable characters escaped."""
-    secret = MaskingFormatter.secret
-    # Cut first, because the text may be long, but leave no part of a key at the cut.
-    shown = text[: limit + len(secret)]
-    shown = shown.replace(secret, _MASK) if secret else shown
-    if secret and len(text) > limit + len(secret):
-        shown = shown[: -len(secret)]
-    words = " ".join(shown.split())
+    words = " ".join(_masked(text).split(maxsplit=limit))[: limit + 1]
     line = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in words)
-    return line if len(line) <= limit and len(text) <= limit + len(secret) else f"{line[: limit - 1]}…"
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 def api_words(body: bytes, *, only_code: bool = False) -> str:
@@ -70,19 +70,6 @@ def count(number: int, noun: str) -> str:
     return f"{number:d} {noun}" if number == 1 else f"{number:d} {noun}s"
 
 
-class Progress(Protocol):
-    """How far a read is, and its result."""
-
-    passes: int
-    pages: int
-    records: int
-    reason: str
-
-    @property
-    def announced(self) -> int:
-        """The number of records to read, according to the API."""
-
-
 class ReadLog:
     """The log lines of one read, and the counts in them.
 
@@ -99,66 +86,43 @@ class ReadLog:
     def __init__(self, stream: str, logger: logging.Logger, personal_fields: Sequence[str]) -> None:
         self.emitted = 0
         self.failures: list[str] = []
-        self._stream = stream
-        self._logger = logger
-        self._personal_fields = personal_fields
+        self._stream, self._logger, self._personal_fields = stream, logger, personal_fields
         self._changed: Counter[str] = Counter()
-        self._began = self._logged = time.monotonic()
+        self._began, self._next_line = time.monotonic(), 0.0
 
-    def progress(self, read: Progress) -> None:
+    def progress(self, read: VerifiedRead) -> None:
         """Log the progress at the start and every few seconds."""
-        if read.pages == 1 and read.passes == 1:
-            self._logger.info("%s: %s to read so far.", self._stream, count(read.announced, "record"))
-        elif time.monotonic() - self._logged >= _SECONDS_BETWEEN_LINES:
-            self._logged = time.monotonic()
-            words = (self._stream, read.records, read.announced, count(read.pages, "page"))
-            self._logger.info("%s: %d of %d records read, %s.", *words)
+        if time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+            self._log(logging.INFO, "%d of %d records read.", read.records, read.announced)
 
     def changed_values(self, key: Mapping[str, Any], changed: Mapping[str, str]) -> None:
         """Log the first change of each field."""
         for name, reason in changed.items():
             self._changed[name] += 1
-            if self._changed[name] > 1 or len(self._changed) > _MAX_FIELDS:
-                continue
-            shown = [f"{each}={one_line(str(key[each]))}" for each in key if each not in self._personal_fields]
-            self._logger.warning("%s: record %s: field '%s' %s.", self._stream, " ".join(shown), one_line(name), reason)
+            if self._changed[name] == 1 and len(self._changed) <= _MAX_FIELDS:
+                shown = [f"{each}={one_line(str(key[each]))}" for each in key if each not in self._personal_fields]
+                self._log(logging.WARNING, "record %s: field '%s' %s.", " ".join(shown), one_line(name), reason)
 
     def without_key(self, failure: str) -> None:
-        """Log that a record is left out, because it has no valid key."""
-        self.failures.append(failure)
-        if len(self.failures) == 1:
-            self._logger.error("%s: a record is left out: %s.", self._stream, failure)
+        """Note that a record is left out, because it has no valid key."""
+        self.failures.append(f"a record is left out: {failure}.")
 
-    def end(self, read: Progress, errors: Sequence[str]) -> None:
+    def end(self, read: VerifiedRead, errors: Sequence[str]) -> None:
         """Log the result of the read."""
-        for name, number in self._changed.most_common(_MAX_FIELDS):
-            if number > 1:
-                self._logger.warning(
-                    "%s: field '%s' was changed or ignored in %s.",
-                    self._stream,
-                    one_line(name),
-                    count(number, "record"),
-                )
-        if len(self._changed) > _MAX_FIELDS:
-            more = count(len(self._changed) - _MAX_FIELDS, "more field")
-            self._logger.warning("%s: %s were changed or ignored.", self._stream, more)
-        if len(self.failures) > 1:
-            self._logger.error("%s: %d records are left out.", self._stream, len(self.failures))
-        elif errors and not self.failures:
-            self._logger.error("%s: %s", self._stream, one_line(errors[0], MAX_LINE))
-        if read.reason and not errors:
-            self._logger.warning(
-                "%s: Incomplete read: %s. %s read, %d announced. Bookmark not advanced.",
-                self._stream,
-                read.reason,
-                count(read.records, "record"),
-                read.announced,
-            )
-        self._logger.info(
-            "%s: done, %s read, %d emitted, %s, %.1f seconds.",
-            self._stream,
-            count(read.records, "record"),
-            self.emitted,
-            count(read.pages, "page"),
-            time.monotonic() - self._began,
-        )
+        records, pages = count(read.records, "record"), count(read.pages, "page")
+        if self._changed.total() > min(len(self._changed), _MAX_FIELDS):  # more changes than were logged
+            most, fields = self._changed.most_common(_MAX_FIELDS), count(len(self._changed), "field")
+            numbers = ", ".join(f"{one_line(name)} in {count(number, 'record')}" for name, number in most)
+            self._log(logging.WARNING, "values of %s changed or ignored: %s.", fields, numbers)
+        if errors:
+            more = f" And {count(len(errors) - 1, 'more error')}." if len(errors) > 1 else ""
+            self._log(logging.ERROR, "%s%s", one_line(errors[0], MAX_LINE), more)
+        elif read.reason:
+            words = "Incomplete read: %s. %s read, %d announced. Bookmark not advanced."
+            self._log(logging.WARNING, words, read.reason, records, read.announced)
+        seconds = time.monotonic() - self._began
+        self._log(logging.INFO, "done, %s read, %d emitted, %s, %.1f seconds.", records, self.emitted, pages, seconds)
+
+    def _log(self, level: int, text: str, *args: Any) -> None:
+        self._logger.log(level, "%s: %s", self._stream, text % args)

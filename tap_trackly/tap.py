@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import sys
@@ -14,21 +13,16 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 import click
-from requests.utils import get_environ_proxies
 from singer_sdk import Tap
 from singer_sdk import typing as th
 from singer_sdk.exceptions import ConfigurationError, ConfigValidationError, SingerSDKError
-from singer_sdk.mapper import PluginMapper
 from typing_extensions import override
 
-from tap_trackly import streams
+from tap_trackly import input_files, streams
 from tap_trackly.client import TracklyStream
-from tap_trackly.input_files import own_catalog, own_state, read_config_file, read_json
 from tap_trackly.log import MAX_LINE, MaskingFormatter, count, one_line
 from tap_trackly.output import LineWriter, end_on_signal
 from tap_trackly.pagination import ListingError
-from tap_trackly.records import utc_text
-from tap_trackly.settings import explain, stream_map_errors, unknown_settings, unused_stream_maps
 
 STREAMS: Sequence[type[TracklyStream]] = (
     streams.OffersStream,
@@ -38,21 +32,17 @@ STREAMS: Sequence[type[TracklyStream]] = (
     streams.SchedulesStream,
     streams.ContactsStream,
 )
-_NAMES: Sequence[str] = [stream.name for stream in STREAMS]  # type: ignore[misc]
-API_URL = "https://app.tracklysms.com/api/v2"
-USER_AGENT = f"tap-trackly/{version('tap-trackly')}"
-_TEXT = th.StringType(nullable=False)
-_URL = th.StringType(
-    nullable=False, pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://(\[[0-9a-fA-F:]+\]|[\w.-]+)(:\d+)?(/[^\s?#]*)?$"
-)
+_Object = Mapping[str, Any]
+# In a regular expression of Python, $ also matches before a newline at the end.
+_URL = th.StringType(pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://(\[[0-9a-fA-F:]+\]|[\w.-]+)(:\d+)?(/[^\s?#]*)?$(?!\n)")
+_HEADER = th.StringType(pattern=r"^[!-~][ -~]*$(?!\n)")
+_STATUSES = [*streams.OFFER_STATUSES]
+_CHOICE = th.CustomType({"type": ["array"], "items": {"type": "string", "enum": _STATUSES}, "minItems": 1})
 
 
-def _setting(name: str, kind: Any, title: str, description: str, **options: Any) -> th.Property[Any]:
+def _setting(name: str, kind: Any, description: str, **options: Any) -> th.Property[Any]:
+    title = name.replace("_", " ").capitalize().replace("Api", "API")
     return th.Property(name, kind, title=title, description=description, **options)
-
-
-def _integer(minimum: int, maximum: int) -> th.IntegerType:
-    return th.IntegerType(minimum=minimum, maximum=maximum, nullable=False)
 
 
 class TapTrackly(Tap):
@@ -61,57 +51,20 @@ class TapTrackly(Tap):
     name = "tap-trackly"
     message_writer_class = LineWriter
     config_jsonschema = th.PropertiesList(
-        _setting("api_key", _TEXT, "API key", "API key, from Settings > API Keys.", required=True, secret=True),
-        _setting("api_url", _URL, "API URL", "Base URL of the API; a trailing slash is fine.", default=API_URL),
-        _setting(
-            "start_date",
-            th.DateTimeType(nullable=False),
-            "Start date",
-            "ISO 8601 date or time; incremental streams skip records last updated before it.",
-        ),
-        _setting(
-            "offer_statuses",
-            th.CustomType(
-                {"type": ["array"], "items": {"type": "string", "enum": [*streams.OFFER_STATUSES]}, "minItems": 1}
-            ),
-            "Offer statuses",
-            "Offer statuses to read: active, paused, archived. With all three, undocumented statuses are read, too.",
-            default=[*streams.OFFER_STATUSES],
-        ),
-        _setting("page_size", _integer(1, 100), "Page size", "Records per page, 1 to 100; default: endpoint maximum."),
-        _setting(
-            "full_resend_hours",
-            _integer(0, 8760),
-            "Full resend hours",
-            "Hours between full resends, in which incremental streams emit all records; 0: in every run.",
-            default=24,
-        ),
-        _setting("concurrency", _integer(1, 32), "Concurrency", "Concurrent requests, from 1 to 32.", default=8),
-        _setting(
-            "request_timeout",
-            _integer(1, 3600),
-            "Request timeout",
-            "Timeout in seconds for the body of a response and for each wait before it, from 1 to 3600.",
-            default=60,
-        ),
-        _setting("max_retries", _integer(0, 100), "Maximum retries", "Retries per request, from 0 to 100.", default=5),
-        _setting(
-            "fail_if_incomplete",
-            th.BooleanType(nullable=False),
-            "Fail if incomplete",
-            "Exit with status 1 after all streams were read, if a read was incomplete.",
-            default=False,
-        ),
-        _setting("user_agent", _TEXT, "User agent", "Value of the User-Agent header.", default=USER_AGENT),
+        _setting("api_key", th.StringType, "API key, from Settings > API Keys.", required=True, secret=True),
+        _setting("api_url", _URL, "Base URL of the API.", default="https://app.tracklysms.com/api/v2"),
+        _setting("start_date", th.DateTimeType, "Incremental streams skip records last updated before this time."),
+        _setting("offer_statuses", _CHOICE, "Offer statuses to read: active, paused, archived.", default=_STATUSES),
+        _setting("page_size", th.IntegerType(minimum=1, maximum=100), "Records per page; default: endpoint maximum."),
+        _setting("full_resend_hours", th.IntegerType(minimum=0, maximum=8760), "Hours between resends.", default=24),
+        _setting("concurrency", th.IntegerType(minimum=1, maximum=32), "Concurrent requests.", default=8),
+        _setting("request_timeout", th.IntegerType(minimum=1, maximum=3600), "Timeout in seconds.", default=60),
+        _setting("max_retries", th.IntegerType(minimum=0, maximum=100), "Retries per request.", default=5),
+        _setting("fail_if_incomplete", th.BooleanType, "Exit with status 1 if a read was incomplete.", default=False),
+        _setting("user_agent", _HEADER, "User-Agent header.", default=f"tap-trackly/{version('tap-trackly')}"),
     ).to_dict()
 
-    def __init__(
-        self,
-        *,
-        config: Mapping[str, Any] | None = None,
-        catalog: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, config: _Object | None = None, catalog: _Object | None = None, **kwargs: Any) -> None:
         """Read the settings. Nulls, which some schedulers pass, are settings that are not set.
 
         Raises:
@@ -119,30 +72,29 @@ class TapTrackly(Tap):
         """
         given = {name: value for name, value in (config or {}).items() if value is not None}
         given |= {name: value.strip() for name, value in given.items() if isinstance(value, str)}
-        _hide(given.get("api_key") or os.environ.get("TAP_TRACKLY_API_KEY", ""))
-        entries = None if catalog is None else own_catalog(catalog, STREAMS)
+        MaskingFormatter.secret = str(given.get("api_key") or os.environ.get("TAP_TRACKLY_API_KEY", "")).strip()
+        own = None if catalog is None else input_files.own_catalog(catalog, STREAMS)
         try:
-            super().__init__(config=given, catalog=entries, **kwargs)
-        except ConfigValidationError as error:
-            raise ConfigurationError(explain(error.errors)) from None
-        except ValueError as error:
-            raise ConfigurationError(f"Invalid settings in the environment: {error}.") from None
-        try:
-            utc_text(self.config.get("start_date", "2025-01-01"))
-        except ValueError as error:
-            raise ConfigurationError(f"Invalid settings: start_date {error}.") from None
-        _hide(self.config.get("api_key", ""))
-        if is_sent_in_clear(self.config["api_url"]):
+            super().__init__(config=given, catalog=own, **kwargs)
+        except (ConfigValidationError, ValueError) as error:  # the latter from a number in the environment
+            errors = map(input_files.explain, getattr(error, "errors", [str(error)]))
+            raise ConfigurationError(f"Invalid settings: {'; '.join(errors)}.") from None
+        MaskingFormatter.secret = str(self.config.get("api_key", "")).strip()  # also from the environment
+        url = urlsplit(self.config["api_url"])
+        if url.scheme == "http" and url.hostname not in {"localhost", "127.0.0.1", "::1"}:
             self.logger.warning("The API key is sent unencrypted: the setting api_url is http, not https.")
-        for name, similar in unknown_settings(self.config, self.config_jsonschema["properties"]):
-            self.logger.warning("Unknown setting %s is ignored. Did you mean %s?", name, similar)
+        # The SDK knows two settings that are not in its schema.
+        known = [*self.config_jsonschema["properties"], "emit_activate_version_messages", "loglevel"]
+        for name in self.config:
+            if name not in known and not name.startswith("_"):
+                self.logger.warning("Unknown setting %s is ignored. %s", name, input_files.did_you_mean(name, known))
 
     @property
     @override
     def streams(self) -> dict[str, TracklyStream]:  # type: ignore[override]
         """The streams, in the order of `STREAMS`."""
         found: Any = super().streams
-        return {name: found[name] for name in _NAMES}
+        return {stream.name: found[stream.name] for stream in STREAMS}  # type: ignore[misc]
 
     @property
     def selected_streams(self) -> list[TracklyStream]:
@@ -155,22 +107,19 @@ class TapTrackly(Tap):
 
     @override
     def load_state(self, state: dict[str, Any]) -> None:
-        super().load_state(own_state(state, self.streams))
+        super().load_state(input_files.own_state(state, self.streams))
         for stream in self.streams.values() if state else ():
             stream.begin_send()
 
     @override
     def setup_mapper(self) -> None:
-        maps = self.config.get("stream_maps") or {}
         schemas = {stream.name: stream.effective_schema["properties"] for stream in self.streams.values()}
-        if maps and self.config.get("batch_config"):
-            raise ConfigurationError("Invalid settings: batch_config cannot be combined with stream_maps.")
-        if self.config.get("flattening_enabled") and self.config.get("batch_config"):
-            raise ConfigurationError("Invalid settings: batch_config cannot be combined with flattening_enabled.")
-        if errors := [*stream_map_errors(maps, schemas)]:
-            raise ConfigurationError(f"Invalid setting stream_maps: {'; '.join(errors)}.")
-        for name in unused_stream_maps(maps, [stream.name for stream in self.selected_streams]):
-            self.logger.info("The map for '%s' in stream_maps is not used: the stream is not selected.", name)
+        if errors := [*input_files.setting_errors(self.config, schemas)]:
+            raise ConfigurationError(f"Invalid setting {' '.join(errors)}")
+        selected = [stream.name for stream in self.selected_streams]
+        for name, found in input_files.mapped_streams(self.config.get("stream_maps") or {}, selected).items():
+            if not found:
+                self.logger.info("The map for '%s' in stream_maps is not used: the stream is not selected.", name)
         super().setup_mapper()
 
     def run(self) -> int:
@@ -182,151 +131,89 @@ class TapTrackly(Tap):
         began, selected = time.monotonic(), self.selected_streams
         if not selected:
             raise ConfigurationError("No stream is selected. Check `select` in meltano.yml, or the catalog.")
+        maps = (self.config.get("stream_maps") or {}).values()
+        mapped = {field for fields in maps if isinstance(fields, dict) for field in fields}
         for stream in selected:
-            if stream.personal_fields and _has_personal_values(stream):
-                self.logger.info(
-                    "%s: %s is loaded unhashed, see docs/personal-data.md.", stream.name, stream.personal_fields[0]
-                )
+            if unhashed := ", ".join({*stream.personal_fields} - mapped):
+                self.logger.info("%s: %s is loaded unhashed, see docs/personal-data.md.", stream.name, unhashed)
         self.sync_all()
-        failed = [stream.name for stream in selected if stream.failure]
-        incomplete = [stream.name for stream in selected if stream.is_incomplete and not stream.failure]
-        results = [
-            f"{word}: {', '.join(names)}" for word, names in (("failed", failed), ("incomplete", incomplete)) if names
-        ]
-        written = self.message_writer.records if isinstance(self.message_writer, LineWriter) else 0
-        self.logger.info(
-            "Run finished: %s written, %s, %s, %.1f seconds, %s.",
-            count(written, "record"),
-            count(len(selected), "stream"),
-            count(sum(stream.requests_sent for stream in selected), "request"),
-            time.monotonic() - began,
-            "; ".join(results) or "all complete",
-        )
-        return int(bool(failed) or (bool(incomplete) and self.config["fail_if_incomplete"]))
-
-    def test(self) -> int:
-        """Request the first page of each listing of the selected streams, and return the exit status.
-
-        Raises:
-            AccountError: If every stream would get this error.
-        """
-        status = 0
-        for stream in self.selected_streams:
-            try:
-                self.logger.info("%s: OK, %s", stream.name, count(stream.count_records(), "record"))
-            except ListingError as error:
-                status = 1
-                self.logger.error("%s: %s", stream.name, one_line(str(error), MAX_LINE))  # noqa: TRY400
-        return status
+        incomplete = [stream for stream in selected if stream.failure or stream.is_incomplete]
+        results = "; ".join(f"{'failed' if stream.failure else 'incomplete'}: {stream.name}" for stream in incomplete)
+        written = count(getattr(self.message_writer, "records", 0), "record")
+        requests = count(sum(stream.requests_sent for stream in selected), "request")
+        numbers = (written, count(len(selected), "stream"), requests, time.monotonic() - began)
+        self.logger.info("Run finished: %s written, %s, %s, %.1f seconds, %s.", *numbers, results or "all complete")
+        return int(any(stream.failure or self.config["fail_if_incomplete"] for stream in incomplete))
 
     @classmethod
     def main(cls) -> None:
         """Run the command line; a failure is one line in the log, and exit status 1."""
-        for name in ("LOGLEVEL", "TAP_TRACKLY_LOGLEVEL", "SINGER_SDK_LOG_CONFIG"):
+        for name in ("LOGLEVEL", "SINGER_SDK_LOG_CONFIG"):
             if os.environ.get(name) == "":
                 del os.environ[name]
-        try:
-            command = cls.cli  # also configures logging
-        except ValueError:
-            sys.exit("Invalid LOGLEVEL: expected debug, info, warning, error or critical.")
+        command = cls.cli  # also configures logging
         for handler in logging.getLogger().handlers:
             handler.setFormatter(MaskingFormatter(handler.formatter))
         # The SDK logs a warning for each record without a replication key, urllib3 headers that it cannot parse.
         for name in ("singer_sdk", "urllib3"):
             logging.getLogger(name).setLevel(logging.ERROR)
         end_on_signal(cls.logger)
-        # Records have no reference cycles: run the garbage collector less often, and never on imported modules.
-        gc.freeze()
-        gc.set_threshold(50_000)
         try:
             command()
-        except SingerSDKError as error:
-            cls.logger.error(one_line(str(error), MAX_LINE))  # noqa: TRY400
-            _log_traceback(error, cls.logger)
-            sys.exit(1)
-        except Exception as error:  # noqa: BLE001 - anything else is a bug, or an expression that fails
-            # The text may contain values of records.
-            modules = {frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__)}
-            cause = (
-                "Invalid setting stream_maps: an expression fails" if PluginMapper.__module__ in modules else "Failed"
-            )
-            cls.logger.error("%s with %s. TAP_TRACKLY_LOGLEVEL=DEBUG shows where.", cause, type(error).__name__)  # noqa: TRY400
-            _log_traceback(error, cls.logger)
+        except Exception as error:  # noqa: BLE001 - one that is not the SDK's is a bug, or an expression that fails
+            trace = "".join(traceback.format_tb(error.__traceback__))
+            words = one_line(str(error), MAX_LINE)
+            if not isinstance(error, SingerSDKError):  # the text may contain values of records
+                cause = "Invalid setting stream_maps: an expression fails" if "singer_sdk/mapper" in trace else "Failed"
+                words = f"{cause} with {type(error).__name__}. TAP_TRACKLY_LOGLEVEL=DEBUG shows where."
+            cls.logger.error(words)  # noqa: TRY400
+            cls.logger.debug("Traceback:\n%s", trace)
             sys.exit(1)
 
     @classmethod
     @override
     def get_singer_command(cls) -> click.Command:
         command = super().get_singer_command()
-        for option in command.params:
-            option.is_eager |= option.name == "catalog"  # before --test, which reads it
-            if option.name == "test" and isinstance(option, click.Option):
-                option.help = (
-                    "Request the first page of each listing of the selected streams, and log the numbers of records; "
-                    "emit nothing. Use --test=schema to emit the schemas."
-                )
+        options: dict[str | None, Any] = {option.name: option for option in command.params}
+        options["test"].help = "Log how many records each selected stream has; --test=schema emits the schemas."
+        for option in (options["catalog"], options["state"]):  # read before --test
+            option.type, option.callback, option.is_eager = click.File("rb"), _read, True
         return command
 
     @classmethod
     @override
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:
         given: Any = super().cb_config(ctx, param, tuple(name for name in value if name == "ENV"))
-        for name in value:
-            if name != "ENV":
-                given.config.update(read_config_file(name))
+        for path in value:
+            given.config.update({} if path == "ENV" else input_files.read_config(path))
         return given
 
     @classmethod
     @override
     def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
-        if value != "all":
-            super().cb_test(ctx, param, value)
-            return
-        given, catalog = ctx.params["config"], ctx.params.get("catalog")
-        config = {**given.config, "max_retries": min(1, given.config.get("max_retries") or 1)}
-        tap = cls(config=config, catalog=catalog and read_json(catalog, "catalog"), parse_env_config=given.parse_env)
-        ctx.exit(tap.test())
+        """Request the first page of each listing of the selected streams, for `--test`; emit nothing."""
+        if value == "all":
+            given, status = ctx.params["config"], 0
+            given.config["max_retries"] = 1
+            os.environ["TAP_TRACKLY_MAX_RETRIES"] = "1"
+            tap = cls(config=given.config, catalog=ctx.params.get("catalog"), parse_env_config=given.parse_env)
+            for stream in tap.selected_streams:
+                try:
+                    tap.logger.info("%s: OK, %s", stream.name, count(stream.count_records(), "record"))
+                except ListingError as error:
+                    tap.logger.error("%s: %s", stream.name, one_line(str(error), MAX_LINE))  # noqa: TRY400
+                    status = 1
+            ctx.exit(status)
+        super().cb_test(ctx, param, value)
 
     @classmethod
     @override
-    def invoke(  # type: ignore[override]
-        cls,
-        *,
-        about: bool = False,
-        about_format: str | None = None,
-        config: Any = None,
-        state: IO[str] | None = None,
-        catalog: IO[str] | None = None,
-    ) -> None:
-        if about:
-            cls.print_about(about_format)
-            return
+    def invoke(cls, *, config: Any = None, catalog: Any = None, state: Any = None, **about: Any) -> None:
+        super(Tap, cls).invoke(**about)  # ends the process after --about
         cls.print_version(print_fn=cls.logger.info)
-        tap = cls(
-            config=config.config,
-            state=read_json(state, "state") if state else None,
-            catalog=read_json(catalog, "catalog") if catalog else None,
-            parse_env_config=config.parse_env,
-        )
+        tap = cls(config=config.config, parse_env_config=config.parse_env, catalog=catalog, state=state)
         sys.exit(tap.run())
 
 
-def is_sent_in_clear(url: str) -> bool:
-    """Return whether requests to a URL leave this machine unencrypted."""
-    parts = urlsplit(url)
-    is_local = parts.hostname in {"localhost", "127.0.0.1", "::1"} and not get_environ_proxies(url)
-    return parts.scheme == "http" and not is_local
-
-
-def _hide(api_key: Any) -> None:
-    MaskingFormatter.secret = str(api_key).strip()
-
-
-def _has_personal_values(stream: TracklyStream) -> bool:
-    name, maps = stream.personal_fields[0], stream.config.get("stream_maps") or {}
-    is_mapped = any(isinstance(fields, Mapping) and name in fields for fields in maps.values())
-    return not is_mapped and name in stream.stream_maps[0].transformed_schema["properties"]
-
-
-def _log_traceback(error: Exception, logger: logging.Logger) -> None:
-    logger.debug("Traceback:\n%s", "".join(traceback.format_tb(error.__traceback__)))
+def _read(_: click.Context, option: click.Parameter, file: IO[bytes] | None) -> dict[str, Any] | None:
+    return input_files.read_object(file.read(), str(option.name)) if file else None

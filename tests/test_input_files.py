@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ import click
 import pytest
 from singer_sdk.exceptions import ConfigurationError
 
-from tap_trackly.input_files import own_state, read_config_file, read_json
+from tap_trackly.input_files import own_state, read_config, read_object
 from tap_trackly.tap import TapTrackly
 from tests.fake_trackly import FakeTrackly
-from tests.tap import selecting
+from tests.tap import offers_state, selecting
 
 SECRET = "trk_5ecret0f4nAcc0unt"  # noqa: S105
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"]
@@ -29,33 +28,31 @@ def tap_with(catalog: Any) -> TapTrackly:
 def test_encodings(encoding: str, tmp_path: Path) -> None:
     path = tmp_path / "file.json"
     path.write_text('{"name": "ß☃"}', encoding=encoding)
-    assert read_config_file(str(path)) == {"name": "ß☃"}
-    with path.open(encoding="ascii") as file:  # as opened by the SDK, in the encoding of the locale
-        assert read_json(file, "state") == {"name": "ß☃"}
+    assert read_config(str(path)) == read_object(path.read_bytes(), "state") == {"name": "ß☃"}
 
 
-@pytest.mark.parametrize("text", NOT_OBJECTS)
+@pytest.mark.parametrize("content", [*(text.encode() for text in NOT_OBJECTS), '{"name": "ß"}'.encode("latin-1")])
+def test_invalid_json_file(content: bytes) -> None:
+    with pytest.raises(ConfigurationError, match=r"^Invalid state file: --state expects a JSON object\.$"):
+        read_object(content, "state")
+
+
 @pytest.mark.parametrize("option", ["state", "catalog"])
-def test_invalid_json_file(text: str, option: str, tmp_path: Path) -> None:
+def test_files_in_utf_16(trackly: FakeTrackly, option: str, tmp_path: Path) -> None:
     path = tmp_path / "file.json"
-    path.write_text(text)
-    with path.open() as file, pytest.raises(ConfigurationError, match=rf"--{option} expects a JSON object\.$"):
-        read_json(file, option)
-
-
-def test_json_file_in_another_encoding(tmp_path: Path) -> None:
-    path = tmp_path / "file.json"
-    path.write_bytes(codecs.encode('{"name": "ß"}', "latin-1"))
-    with path.open() as file, pytest.raises(ConfigurationError):
-        read_json(file, "state")
-    with pytest.raises(ConfigurationError):
-        read_config_file(str(path))
+    content = selecting("offers") if option == "catalog" else offers_state()
+    path.write_text(json.dumps(content), encoding="utf-16")
+    how: Any = {"state": {"catalog": selecting("offers")}, "catalog": {}}[option]
+    run = trackly.sync(f"--{option}={path}", **how)
+    assert set(run.states[-1]["bookmarks"]) == {"offers"}
+    path.write_text("[]")
+    trackly.run(f"--{option}={path}", **how).assert_failed(f"--{option} expects a JSON object")
 
 
 def config_failure(name: str) -> str:
     """Return the message for a config file that cannot be used."""
-    with pytest.raises(ConfigurationError, match=r"^--config expects the path of a JSON file, or ENV; ") as failure:
-        read_config_file(name)
+    with pytest.raises(ConfigurationError, match=r"^Invalid config file: .*--config expects ") as failure:
+        read_config(name)
     return str(failure.value)
 
 
@@ -63,27 +60,19 @@ def config_failure(name: str) -> str:
 def test_invalid_config_file(text: str, tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_text(text)
-    message = config_failure(str(file))
-    assert "JSON" in message.partition(str(file))[2]
-    assert "not json" not in message
+    assert config_failure(str(file)) == "Invalid config file: --config expects a JSON object."
 
 
 @pytest.mark.parametrize(
-    "name,reason",
-    [
-        ("missing.json", "missing.json cannot be read: No such file or directory"),
-        (".", ". cannot be read: Is a directory"),
-        ("", " cannot be read: Is a directory"),
-        ("nul\0", "cannot be read"),
-    ],
+    "name,reason", [("missing.json", "No such file or directory"), (".", "Is a directory"), ("", "Is a directory")]
 )
 def test_unreadable_config_file(name: str, reason: str) -> None:
-    assert reason in config_failure(name)
+    expected = "--config expects a path, or ENV."
+    assert config_failure(name) == f"Invalid config file: {reason}. {expected}"
 
 
 @pytest.mark.parametrize("config", [f'{{"api_key": "{SECRET}"}}', f"api_key={SECRET}", SECRET, f"'{SECRET}'"])
 def test_config_passed_as_file_name(config: str) -> None:
-    assert "this value cannot be read" in config_failure(config)
     assert SECRET[:8] not in config_failure(config)
 
 
@@ -266,7 +255,7 @@ BOOKMARK = {"replication_key": "updated_at", "replication_key_value": "2025-01-0
     ],
 )
 def test_invalid_state(state: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r'^Invalid state file: .*STATE message of this tap.*{"bookmarks": '):
+    with pytest.raises(ConfigurationError, match=r'^Invalid state file: .*STATE of this tap.*{"bookmarks": '):
         own_state(state, STREAMS)
 
 

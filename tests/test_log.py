@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -77,9 +78,17 @@ def test_no_part_of_the_key_at_the_cut(before: int, filler: str, after: str) -> 
     assert not parts_of_the_key(one_line(SECRET * 3 + filler * before + SECRET + after))
 
 
-def test_text_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MaskingFormatter, "secret", "")
+@pytest.mark.parametrize("key", ["", "x", "xxxxxxx"])
+def test_missing_or_very_short_key_hides_nothing(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MaskingFormatter, "secret", key)
     assert one_line(f"{SECRET} {'x' * 1000}").startswith(f"{SECRET} xxx")
+
+
+def test_megabytes_of_text_take_no_time() -> None:
+    began = time.process_time()
+    for text in ("x" * 8_000_000, "\n x" * 4_000_000, f" {SECRET}" * 500_000):
+        assert len(one_line(text)) == LIMIT
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(
@@ -139,15 +148,9 @@ def test_formatter_without_a_key_or_another_formatter(monkeypatch: pytest.Monkey
     assert MaskingFormatter(None).format(record) == "text"
 
 
-@dataclass
-class Read:
-    """The numbers of a read."""
-
-    passes: int = 1
-    pages: int = 1
-    records: int = 2
-    announced: int = 3
-    reason: str = ""
+def numbers(**given: Any) -> Any:
+    """Return the numbers of a read."""
+    return SimpleNamespace(**{"pages": 1, "records": 2, "announced": 3, "reason": "", **given})
 
 
 Lines = Callable[[], list[str]]
@@ -166,17 +169,18 @@ def read_log(*personal_fields: str) -> ReadLog:
 
 def test_complete_read(lines: Lines, caplog: pytest.LogCaptureFixture) -> None:
     log = read_log()
-    log.progress(Read(records=0))
+    log.progress(numbers(records=0))
+    log.progress(numbers(records=2))
     log.emitted = 2
-    log.end(Read(pages=4, records=3), [])
+    log.end(numbers(pages=4, records=3), [])
     assert lines() == []
     first, last = caplog.messages
-    assert first == "offers: 3 records to read so far."
+    assert first == "offers: 0 of 3 records read."
     assert last.startswith("offers: done, 3 records read, 2 emitted, 4 pages, ")
 
 
 def test_incomplete_read(lines: Lines) -> None:
-    read_log().end(Read(reason="the listing kept changing"), [])
+    read_log().end(numbers(reason="the listing kept changing"), [])
     assert lines() == [
         (
             "WARNING offers: Incomplete read: the listing kept changing. 2 records read, 3 announced. "
@@ -186,41 +190,52 @@ def test_incomplete_read(lines: Lines) -> None:
 
 
 def test_failed_read(lines: Lines) -> None:
-    read_log().end(Read(reason="a listing failed"), [f"Key {SECRET}\n", "another error"])
+    read_log().end(numbers(reason="a listing failed"), [f"Key {SECRET}\n"])
     assert lines() == ["ERROR offers: Key ***"]
+
+
+def test_read_with_several_errors(lines: Lines) -> None:
+    read_log().end(numbers(), ["HTTP 400.", "HTTP 404.", "HTTP 400."])
+    assert lines() == ["ERROR offers: HTTP 400. And 2 more errors."]
 
 
 def test_records_without_a_key(lines: Lines) -> None:
     log = read_log()
     log.without_key("page 1, record 2: key field 'id' is missing or empty")
-    log.end(Read(), log.failures)
-    line = "ERROR offers: a record is left out: page 1, record 2: key field 'id' is missing or empty."
-    assert lines() == [line]
     log.without_key("page 2, record 1: key field 'id' is missing or empty")
-    log.end(Read(), log.failures)
-    assert lines() == [line, "ERROR offers: 2 records are left out."]
     assert len(log.failures) == 2
+    log.end(numbers(), log.failures)
+    assert lines() == [
+        "ERROR offers: a record is left out: page 1, record 2: key field 'id' is missing or empty. And 1 more error."
+    ]
 
 
 def test_first_change_of_each_field_and_their_number(lines: Lines) -> None:
     log = read_log()
     log.changed_values({"id": "1\n"}, {"payout": "is not a number, sent as null"})
     log.changed_values({"id": "2"}, {"payout": "is not a number, sent as null", "a\nb": "is ignored"})
-    log.end(Read(), [])
+    log.end(numbers(), [])
     assert lines() == [
         "WARNING offers: record id=1: field 'payout' is not a number, sent as null.",
         "WARNING offers: record id=2: field 'a b' is ignored.",
-        "WARNING offers: field 'payout' was changed or ignored in 2 records.",
+        "WARNING offers: values of 2 fields changed or ignored: payout in 2 records, a b in 1 record.",
     ]
+
+
+def test_no_summary_of_changes_that_were_logged(lines: Lines) -> None:
+    log = read_log()
+    log.changed_values({"id": "1"}, {f"field_{number}": "is ignored" for number in range(10)})
+    log.end(numbers(), [])
+    assert len(lines()) == 10
 
 
 def test_changes_of_many_fields(lines: Lines) -> None:
     log = read_log()
     log.changed_values({"id": "1"}, {f"field_{number}": "is ignored" for number in range(15)})
-    log.end(Read(), [])
+    log.end(numbers(), [])
     *changes, last = lines()
     assert len(changes) == 10
-    assert last == "WARNING offers: 5 more fields were changed or ignored."
+    assert last.startswith("WARNING offers: values of 15 fields changed or ignored: field_0 in 1 record, ")
 
 
 def test_personal_fields_are_not_logged(lines: Lines) -> None:

@@ -73,12 +73,6 @@ def test_http_proxy(trackly: FakeTrackly, user: str) -> None:
     assert USER not in run.log
 
 
-def test_unencrypted_key_to_proxy(trackly: FakeTrackly) -> None:
-    proxy = f"http://127.0.0.1:{trackly.server_port}"
-    (line,) = trackly.sync(variables={"NO_PROXY": "", "HTTP_PROXY": proxy}).lines("WARNING")
-    assert "http, not https" in line
-
-
 def test_no_proxy(trackly: FakeTrackly) -> None:
     run = trackly.sync(variables={"NO_PROXY": "127.0.0.1", "HTTP_PROXY": "http://127.0.0.1:9"})
     assert not run.lines("WARNING")

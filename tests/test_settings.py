@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from singer_sdk.exceptions import ConfigurationError
 
-from tap_trackly.settings import stream_map_errors, unknown_settings, unused_stream_maps
+from tap_trackly.input_files import mapped_streams, setting_errors
 from tap_trackly.tap import TapTrackly
 from tests.fake_trackly import FakeTrackly
 from tests.tap import run_tap, selecting
@@ -38,7 +38,7 @@ def test_missing_api_key(config: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("key", [[SECRET], {SECRET: 1}, 735194682, 10**400, True])
 def test_invalid_api_key(key: Any) -> None:
-    assert refused(api_key=key) == "Invalid settings: api_key is not a text."
+    assert refused(api_key=key) == "Invalid settings: api_key is not valid."
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,21 @@ def test_invalid_api_key(key: Any) -> None:
     ],
 )
 def test_invalid_api_url(url: Any) -> None:
-    words = "Invalid settings: api_url is not an http or https URL without user, query and fragment."
-    assert refused(api_key=SECRET, api_url=url) == words
+    assert refused(api_key=SECRET, api_url=url) == "Invalid settings: api_url is not valid."
+
+
+@pytest.mark.parametrize("name", ["api_url", "user_agent"])
+@pytest.mark.parametrize("value", ["https://host/\n", "https://host/\nX-Header: 1"])
+def test_newline_in_a_variable(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"TAP_TRACKLY_{name.upper()}", value)
+    with pytest.raises(ConfigurationError, match=name):
+        TapTrackly(config={"api_key": SECRET}, parse_env_config=True)
+
+
+def test_variable_that_is_not_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAP_TRACKLY_PAGE_SIZE", "many")
+    with pytest.raises(ConfigurationError, match=r"^Invalid settings: .*'many'\.$"):
+        TapTrackly(config={"api_key": SECRET}, parse_env_config=True)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +97,7 @@ def test_valid_api_url(url: str) -> None:
         *(("full_resend_hours", value) for value in [-1, 8761, 0.5, "", True, []]),
         *(("request_timeout", value) for value in [0, 3601, 0.5, "60"]),
         ("fail_if_incomplete", "maybe"),
-        ("user_agent", 5),
+        *(("user_agent", value) for value in [5, "", "tap\nX-Header: 1", "☃"]),
         ("stream_maps", {"offers": 5}),
         ("stream_map_config", SECRET),
         ("batch_config", {"encoding": {"format": "csv"}}),
@@ -109,7 +122,7 @@ def test_batches_of_mapped_streams() -> None:
     batches = {"encoding": {"format": "jsonl"}, "storage": {"root": "file:///tmp"}}
     for name, value in [("stream_maps", {"offers": None}), ("flattening_enabled", True)]:
         more = {"flattening_max_depth": 1, "batch_config": batches, name: value}
-        assert f"batch_config cannot be combined with {name}" in refused(api_key=SECRET, **more)
+        assert f"batch_config: it cannot be combined with {name}" in refused(api_key=SECRET, **more)
 
 
 def test_nulls_are_settings_that_are_not_set() -> None:
@@ -121,34 +134,39 @@ def test_nulls_are_settings_that_are_not_set() -> None:
     assert not {"page_size", "start_date"} & defaults.keys()
 
 
+def unknown(name: str, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the warnings for a setting."""
+    TapTrackly(config={"api_key": SECRET, name: 5})
+    return [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+
+
 @pytest.mark.parametrize(
     "name,similar",
     [("pagesize", "page_size"), ("api_ulr", "api_url"), ("apikey", "api_key"), ("start-date", "start_date")],
 )
-def test_unknown_setting(name: str, similar: str) -> None:
-    known = TapTrackly.config_jsonschema["properties"]
-    assert [*unknown_settings([*known, name], known)] == [(name, similar)]
+def test_unknown_setting(name: str, similar: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert unknown(name, caplog) == [f"Unknown setting {name} is ignored. Did you mean {similar}?"]
 
 
-@pytest.mark.parametrize("name", ["api_key", "_select", "loglevel", "emit_activate_version_messages"])
-def test_known_setting(name: str) -> None:
-    assert [*unknown_settings([name], ["api_key"])] == []
+@pytest.mark.parametrize("name", ["page_size", "_select", "loglevel", "emit_activate_version_messages"])
+def test_known_setting(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert unknown(name, caplog) == []
 
 
 @pytest.mark.parametrize(
     "maps,words",
     [
-        ({"ofers": {}}, ["stream 'ofers' (did you mean 'offers'?)"]),
-        ({"ofers": None, "list": None}, ["stream 'ofers' (did you mean 'offers'?)", "'list' (did you mean 'lists'?)"]),
+        ({"ofers": {}}, ["stream 'ofers'. Did you mean offers?"]),
+        ({"ofers": None, "list": None}, ["stream 'ofers'. Did you mean offers?", "'list'. Did you mean lists?"]),
         ({"deals": {"__source__": "offer"}}, ["unknown stream 'deals'"]),
-        ({"offers": {"nam": None}}, ["field 'nam' of stream 'offers' (did you mean 'name'?)"]),
+        ({"offers": {"nam": None}}, ["field 'nam' of stream 'offers'. Did you mean name?"]),
         ({"offers": {"title": "__NULL__"}}, ["field 'title' of stream 'offers'"]),
-        ({"*": {"titel": None}}, ["field 'titel' of stream '*' (did you mean 'title'?)"]),
+        ({"*": {"titel": None}}, ["field 'titel' of stream '*'. Did you mean title?"]),
         ({"deals": {"__source__": "offers", "nam": None}}, ["field 'nam' of stream 'deals'"]),
     ],
 )
 def test_misspelt_names_in_stream_maps(maps: dict[str, Any], words: list[str]) -> None:
-    errors = [*stream_map_errors(maps, SCHEMAS)]
+    errors = [*setting_errors({"stream_maps": maps}, SCHEMAS)]
     assert len(errors) == len(words)
     assert all(each in error for error, each in zip(errors, words, strict=True))
 
@@ -167,16 +185,16 @@ def test_misspelt_names_in_stream_maps(maps: dict[str, Any], words: list[str]) -
     ],
 )
 def test_names_in_stream_maps(maps: dict[str, Any]) -> None:
-    assert [*stream_map_errors(maps, SCHEMAS)] == []
+    assert [*setting_errors({"stream_maps": maps}, SCHEMAS)] == []
 
 
 def test_stream_maps_of_streams_that_are_not_selected() -> None:
     maps = {"offers": {}, "deals": {"__source__": "offers"}, "li*": {}, "lists": None, "__else__": None}
-    assert [*unused_stream_maps(maps, ["offers"])] == ["li*", "lists"]
+    assert mapped_streams(maps, ["offers"]) == {"offers": ["offers"], "deals": ["offers"], "li*": [], "lists": []}
 
 
 def test_misspelt_stream_map_fails_the_run() -> None:
-    assert "'offers'" in refused(api_key=SECRET, stream_maps={"ofers": {"name": None}})
+    assert "Did you mean offers?" in refused(api_key=SECRET, stream_maps={"ofers": {"name": None}})
 
 
 def test_config_is_read_once(trackly: FakeTrackly, tmp_path: Path) -> None:
