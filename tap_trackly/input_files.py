@@ -107,7 +107,7 @@ def own_catalog(catalog: Mapping[str, Any], streams: Iterable[Any]) -> dict[str,
 def _own_entry(stream: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     metadata = {tuple(each["breadcrumb"]): {**each["metadata"]} for each in given.get("metadata") or []}
     root = metadata.setdefault((), {} if metadata else {"selected": True})
-    methods = (given.get("replication_method"), root.get("replication-method"), root.get("forced-replication-method"))
+    methods = (root.get("replication-method"), given.get("replication_method"), root.get("forced-replication-method"))
     method = next((each for each in methods if each in {REPLICATION_FULL_TABLE, REPLICATION_INCREMENTAL}), None)
     key = stream.replication_key or (stream.optional_replication_key if method == REPLICATION_INCREMENTAL else None)
     method = method or REPLICATION_INCREMENTAL if key else REPLICATION_FULL_TABLE

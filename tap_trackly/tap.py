@@ -151,7 +151,10 @@ class TapTrackly(Tap):
         for name in ("LOGLEVEL", "SINGER_SDK_LOG_CONFIG"):
             if os.environ.get(name) == "":
                 del os.environ[name]
-        command = cls.cli  # also configures logging
+        try:
+            command = cls.cli  # also configures logging
+        except ValueError as error:
+            sys.exit(f"Invalid LOGLEVEL: {error}.")
         for handler in logging.getLogger().handlers:
             handler.setFormatter(MaskingFormatter(handler.formatter))
         # The SDK logs a warning for each record without a replication key, urllib3 headers that it cannot parse.

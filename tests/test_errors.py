@@ -113,3 +113,9 @@ def test_key_in_a_record_is_masked(trackly: FakeTrackly) -> None:
 def test_traceback_at_debug_level(trackly: FakeTrackly) -> None:
     trackly.inject(answer(ERROR, 401), times=inf)
     assert "Traceback" in trackly.run(variables={"TAP_TRACKLY_LOGLEVEL": "DEBUG"}).log
+
+
+def test_invalid_log_level(trackly: FakeTrackly) -> None:
+    run = trackly.run(variables={"LOGLEVEL": "VERBOSE"})
+    assert (run.status, run.stdout) == (1, "")
+    assert run.log == "Invalid LOGLEVEL: Unknown level: 'VERBOSE'.\n"

@@ -181,6 +181,14 @@ def test_replication_key_for_all_streams(key: str) -> None:
     assert methods == {"offers": "INCREMENTAL", "lists": "FULL_TABLE", "contacts": "FULL_TABLE"}
 
 
+def test_replication_method_in_the_metadata_has_precedence() -> None:
+    """What `--discover` prints has one beside the metadata, which users edit."""
+    metadata = root_only(**{"replication-method": "INCREMENTAL"})
+    entry = entry_of("contacts", replication_method="FULL_TABLE", metadata=metadata)
+    (stream,) = tap_with({"streams": [entry]}).selected_streams
+    assert stream.replication_method == "INCREMENTAL"
+
+
 def test_optional_replication_key() -> None:
     entry = entry_of("contacts", replication_method="INCREMENTAL")
     (stream,) = tap_with({"streams": [entry]}).selected_streams
