@@ -54,8 +54,11 @@ class Account:
         )
 
     def records(self, kind: str) -> list[Record]:
-        """Return all records of a kind, such as "offers", in the order in which they are served."""
-        held: dict[Any, Record] | list[Record] = getattr(self, kind)
+        """Return all records of a kind, such as "offers", in the order in which they are served.
+
+        There are none of a kind without samples.
+        """
+        held: dict[Any, Record] | list[Record] = getattr(self, kind, [])
         return list(held.values()) if isinstance(held, dict) else held
 
     def listed(self, status: str | None) -> list[Record]:

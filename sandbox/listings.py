@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandbox.samples import Record
+from tap_trackly.tap import STREAMS
 
 DEFAULT_PAGE_SIZE = 50
 
@@ -51,6 +52,9 @@ ENDPOINTS = {
     "audiences": Endpoint({"status": "active|archived"}, _only("active")),
     "schedules": Endpoint({"status": "draft|off|on|complete|archive"}, _all_but("archive"), largest_page=None),
 }
+# A stream of the tap that is not described above has an empty listing, until it gets samples.
+for stream in STREAMS:
+    ENDPOINTS.setdefault(vars(stream)["name"], Endpoint({}, largest_page=100 if stream.paginated else None))
 
 
 def answer(kind: str, records: list[Record], query: Mapping[str, str]) -> dict[str, Any]:

@@ -21,8 +21,10 @@ from jsonschema import FormatChecker
 from jsonschema.protocols import Validator
 from jsonschema.validators import validator_for
 
+from tap_trackly import tap
+
 TAP = Path(sys.executable).with_name("tap-trackly")
-STREAMS = ["offers", "lists", "audiences", "creatives", "schedules", "contacts"]
+STREAMS: list[str] = [vars(stream)["name"] for stream in tap.STREAMS]
 SPECIFICATION = Path(__file__).parent / "specification" / "list_offers.json"
 BOOKMARK = "2025-01-01T00:00:00+00:00"
 FORMATS = FormatChecker(())

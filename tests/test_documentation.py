@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import statistics
@@ -12,10 +13,20 @@ import pytest
 import yaml
 
 from tap_trackly.tap import TapTrackly
+from tests.tap import STREAMS
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text()
 MELTANO = yaml.safe_load((PROJECT / "meltano.yml").read_text())
+# The lines that name a stream.
+PLACES = {
+    "README.md": r"\| `{name}` \| `GET /v2{path}` \| `{keys}` \| {method} \|",
+    "docs/pypi.md": r"Streams: .*`{name}`",
+    "docs/many-accounts.md": r" +{name}: \{{account:",
+    "hub/tap-trackly.yml": r"description: .*\b{name}\b",
+    "pyproject.toml": r"description = .*\b{name}\b",
+    "tap_trackly/tap.py": r' +"""Reads a Trackly SMS account: .*\b{name}\b',
+}
 KINDS = {
     "string": "string",
     "integer": "integer",
@@ -77,11 +88,28 @@ def test_settings_in_the_readme() -> None:
             assert f"`{shown}`" in row or name == "user_agent"
 
 
-def test_streams_in_the_readme() -> None:
-    for stream in TapTrackly(validate_config=False).streams.values():
-        (row,) = re.findall(rf"^\| `{stream.name}` \|.*$", README, re.MULTILINE)
-        assert f"`{', '.join(stream.primary_keys)}`" in row
-        assert stream.replication_method in row
+@pytest.mark.parametrize("file", PLACES)
+@pytest.mark.parametrize("name", STREAMS)
+def test_streams(name: str, file: str) -> None:
+    stream = TapTrackly(validate_config=False).streams[name]
+    if file == "docs/many-accounts.md" and not stream.selected_by_default:
+        return
+    key = stream.replication_key
+    line = PLACES[file].format(
+        name=name,
+        path=stream.path,
+        keys=", ".join(stream.primary_keys),
+        method=f"INCREMENTAL on `{key}`" if key else "FULL_TABLE",
+    )
+    found = re.search(f"^{line}", (PROJECT / file).read_text(), re.MULTILINE)
+    assert found, f"{file} lacks the stream {name}: no line matches ^{line}"
+
+
+@pytest.mark.source
+def test_dbt_sources() -> None:
+    dbt: Any = importlib.import_module("examples.dbt.write_sources")
+    is_current = dbt.SOURCES.read_text(encoding="utf-8") == dbt.sources()
+    assert is_current, f"run `.venv/bin/python -m examples.dbt.write_sources`, which writes {dbt.SOURCES}"
 
 
 @pytest.mark.source

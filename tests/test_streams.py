@@ -47,7 +47,7 @@ def test_all_streams(whole: Run) -> None:
 
 def test_contacts_are_deselected_by_default(trackly: FakeTrackly) -> None:
     run = trackly.sync("--config=ENV")
-    assert {message["stream"] for message in run.messages if message["type"] == "RECORD"} == {*STREAMS} - {"contacts"}
+    assert {message["stream"] for message in run.messages if message["type"] == "SCHEMA"} == {*STREAMS} - {"contacts"}
     assert not trackly.asked(stream="contacts")
     (entry,) = [stream for stream in selecting()["streams"] if stream["tap_stream_id"] == "contacts"]
     (metadata,) = [entry["metadata"] for entry in entry["metadata"] if not entry["breadcrumb"]]

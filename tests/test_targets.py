@@ -21,13 +21,12 @@ from sandbox.database import postgres
 from sandbox.samples import Record
 from tests.fake_trackly import FakeTrackly
 from tests.servers import serving
-from tests.tap import environment, selecting
+from tests.tap import STREAMS, environment, selecting
 
 PROJECT = Path(__file__).parent.parent
 LOADERS = {
     loader["name"]: loader for loader in yaml.safe_load((PROJECT / "meltano.yml").read_text())["plugins"]["loaders"]
 }
-STREAMS = ("offers", "lists", "audiences", "creatives", "schedules", "contacts")
 SAME_AS_DEFAULT = ("validate_records",)
 """The settings in meltano.yml that must not change any row."""
 
