@@ -60,7 +60,7 @@ def column(stream: Stream, name: str, field: dict[str, Any]) -> dict[str, Any]:
     tests: list[Any] = []
     if name in stream.primary_keys:
         tests = ["not_null"] if len(stream.primary_keys) > 1 else ["unique", "not_null"]
-    elif name == "status":
+    elif name == "status" and stream.name in STATUSES:
         tests = [{"accepted_values": {"arguments": {"values": STATUSES[stream.name]}, "config": {"severity": "warn"}}}]
     return {"name": name, "description": field["description"], **({"data_tests": tests} if tests else {})}
 
