@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pytest
 
+from examples.dbt.write_sources import SOURCES
 from sandbox.account import Account
 from sandbox.api import API_KEY
 from sandbox.server import running
