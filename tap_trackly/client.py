@@ -3,45 +3,34 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from datetime import datetime, timedelta, timezone
-from functools import cached_property
+from datetime import datetime
+from functools import cached_property, partial
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
 from urllib.parse import parse_qs, urlsplit
 
 import backoff
 import requests
-from backoff.types import Details
 from singer_sdk.authenticators import APIKeyAuthenticator
-from singer_sdk.exceptions import FatalAPIError, RetriableAPIError
+from singer_sdk.exceptions import ConfigurationError, FatalAPIError, RetriableAPIError
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.helpers.types import Context, Record, RequestFunc
-from singer_sdk.pagination import PageNumberPaginator
 from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
 from singer_sdk.streams import RESTStream
 from typing_extensions import override
 
 from tap_trackly import incremental, transport
-from tap_trackly.connection import AccountError, Connection, RateLimitError, give_up
+from tap_trackly.connection import Connection, RateLimitError
 from tap_trackly.log import ReadLog, api_words, one_line
 from tap_trackly.pagination import PageError, PageResponse, TracklyPaginator, no_such_page, parse_page
 from tap_trackly.prefetch import PageSource, Wanted
-from tap_trackly.records import RecordConverter, parse_time, utc_text
+from tap_trackly.records import RecordConverter, utc_text
 from tap_trackly.verified_read import Changes, OrderedRead, VerifiedRead
 
 _NO_SUCH_PAGE = {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY}
-_ADVICE = {
-    401: "Check the setting api_key; keys are created under Settings > API Keys.",
-    403: "The API key has no access; ask the owner of the account or Trackly.",
-    404: "Check the setting api_url; redirects are not followed.",
-    407: "Check the user and password in the environment variable HTTPS_PROXY or HTTP_PROXY.",
-}
-# Imports come with dates before those of contacts that were read.
-_IMPORT_TOLERANCE = timedelta(days=1)
 
 
 class TracklyStream(RESTStream[int]):
@@ -91,11 +80,6 @@ class TracklyStream(RESTStream[int]):
 
     @property
     @override
-    def http_headers(self) -> dict[str, str]:
-        return {"Accept": "application/json"}
-
-    @property
-    @override
     def timeout(self) -> int:
         """The timeout for the body of a response, and for each wait before it, in seconds."""
         return int(self.config["request_timeout"])
@@ -109,6 +93,7 @@ class TracklyStream(RESTStream[int]):
     @override
     def requests_session(self) -> requests.Session:
         session = requests.Session()
+        session.headers["Accept"] = "application/json"
         for scheme in ("http://", "https://"):
             session.mount(scheme, transport.LimitedAdapter(pool_maxsize=self.config["concurrency"]))
         # Look up proxies and certificates of the environment once instead of for each request.
@@ -117,17 +102,15 @@ class TracklyStream(RESTStream[int]):
         return session
 
     @override
-    def get_new_paginator(self) -> PageNumberPaginator:
+    def get_new_paginator(self) -> TracklyPaginator:
         return TracklyPaginator(start_value=1)
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: int | None) -> dict[str, Any]:
-        """Return the query of a request: the `status` filter of the listing, and the page."""
-        params: dict[str, Any] = {**(context or {})}
-        if self.paginated or next_page_token != 1:
-            params["page"] = next_page_token
-        if self.paginated:
-            params["per_page"] = self.page_size
+        """Return the query of a request: the page, and the `status` filter and page size in the context."""
+        params: dict[str, Any] = {"page": next_page_token, "per_page": self.page_size, **(context or {})}
+        if not self.paginated:  # a parameter that is None is not sent
+            params |= {"page": None if next_page_token == 1 else next_page_token, "per_page": None}
         return params
 
     @override
@@ -135,44 +118,34 @@ class TracklyStream(RESTStream[int]):
         """Check that a response is a page, and keep the page with the response.
 
         Raises:
-            AccountError: If the API key is not valid.
+            ConfigurationError: If the API key is not valid.
             RetriableAPIError: If the error is transient.
             FatalAPIError: If the user must fix the error.
         """
         query = parse_qs(urlsplit(response.url).query)
-        number, per_page = (int(query.get(name, [default])[0]) for name, default in (("page", 1), ("per_page", 1)))
+        number, per_page = (int(query.get(name, ["1"])[0]) for name in ("page", "per_page"))
         status, validated = response.status_code, cast("PageResponse", response)
-        if number > 1 and status in _NO_SUCH_PAGE:
+        if status == HTTPStatus.NO_CONTENT or (number > 1 and status in _NO_SUCH_PAGE):
             validated.page = no_such_page(number, f"HTTP {status}")
             return
         if status == HTTPStatus.UNAUTHORIZED:
-            raise AccountError(self.response_error_message(response))
+            raise ConfigurationError(self.response_error_message(response))
         super().validate_response(response)
         if status >= HTTPStatus.MULTIPLE_CHOICES:
             raise FatalAPIError(self.response_error_message(response))
-        is_empty = status == HTTPStatus.NO_CONTENT
-        body = json.dumps({self.name: []}).encode() if is_empty else response.content
         try:
-            validated.page = parse_page(body, self.name, number, per_page, paginated=self.paginated)
+            validated.page = parse_page(response.content, self.name, number, per_page, paginated=self.paginated)
         except PageError as error:
-            words = api_words(body, only_code=bool(self.personal_fields))
-            raise RetriableAPIError(f"{response.url}: {one_line(str(error))}{words}.", response) from None
+            raise RetriableAPIError(f"{self.response_error_message(response)} No page: {error}.", response) from None
 
     @override
     def response_error_message(self, response: requests.Response) -> str:
         """Return the status, what the API says, and what the user can do."""
         status, words = response.status_code, api_words(response.content, only_code=bool(self.personal_fields))
-        advice = _ADVICE.get(status, "")
-        if status == HTTPStatus.FORBIDDEN and "_not_enabled" in words:
-            advice = f"The account does not have this product; deselect the stream '{self.name}'."
-        elif HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-            host = response.headers.get("Location", "").partition("://")[2].partition("/")[0] or "the same host"
-            advice = f"It points to {one_line(host)}. {_ADVICE[404]}"
+        advice = transport.ADVICE.get(status, "")
+        if location := response.headers.get("Location"):
+            advice = f"It points to {one_line(location)}. {transport.ADVICE[404]}"
         return f"{response.url}: HTTP {status}{words}. {advice}".rstrip()
-
-    @override
-    def parse_response(self, response: requests.Response) -> Iterable[Record]:
-        yield from cast("PageResponse", response).page.records
 
     @override
     def request_decorator(self, func: RequestFunc) -> RequestFunc:
@@ -192,7 +165,6 @@ class TracklyStream(RESTStream[int]):
             giveup=is_last,
             jitter=self.backoff_jitter,
             on_backoff=self.backoff_handler,
-            on_giveup=give_up,
             logger=None,  # backoff_handler logs
         )(func)
 
@@ -209,21 +181,13 @@ class TracklyStream(RESTStream[int]):
             error = yield min(max(2.0**exponent, transport.retry_after(error.response)), transport.LONGEST_WAIT)
 
     @override
-    def backoff_handler(self, details: Details) -> None:
-        retries = self.backoff_max_tries() - 1
-        error, wait, tries = details["exception"], details["wait"], details["tries"]
-        self.logger.warning("%s Retrying in %.1f s (%d of %d).", error, wait, min(tries, retries), retries)
+    def backoff_handler(self, details: Mapping[str, Any]) -> None:
+        self.logger.warning("%(exception)s Retrying in %(wait).1f s after try %(tries)d.", details)
 
     @override
     def generate_child_contexts(self, record: Record, context: Context | None) -> Iterable[Context | None]:
         """Return no contexts: no stream has child streams, and the SDK would copy each record for them."""
         return ()
-
-    @override
-    def get_replication_key_signpost(self, context: Context | None = None) -> datetime | None:
-        """Return the upper limit of the bookmark: five minutes before the start of the run."""
-        signpost = super().get_replication_key_signpost(context)
-        return signpost and signpost - incremental.CLOCK_TOLERANCE
 
     @override
     def compare_start_date(self, value: str, start_date_value: str) -> str:
@@ -237,18 +201,22 @@ class TracklyStream(RESTStream[int]):
     @override
     def request_records(self, context: Context | None) -> Iterator[Record]:
         """Read the listings, convert the records, emit those that are due, and decide whether the read was complete."""
-        started = datetime.now(timezone.utc)
-        threshold, is_full = self._threshold(context, started)
-        log, connection = ReadLog(self.name, self.logger, self.personal_fields), Connection(self)
-        with closing(self._source(connection, is_full=is_full)) as source:
+        connection, log = Connection(self), ReadLog(self.name, self.logger, self.personal_fields)
+        converter = RecordConverter(self.effective_schema["properties"])
+        threshold, is_full = self._threshold(context, connection.started)
+        # The end of a read of new records is near.
+        ahead = 2.0 if self.is_newest_first and not is_full else float("inf")
+        workers = int(self.config["concurrency"])
+        with closing(PageSource(connection.fetch, self.get_new_paginator, workers, ahead)) as source:
             read = self._new_read(source, None if is_full else threshold)
             for changes in read:
                 log.progress(read)
-                records = incremental.due(self._converted(changes, log), str(self.replication_key), threshold)
-                log.emitted += len(records)
-                yield from records
+                records = self._converted(changes, converter, log)
+                due = incremental.due(records, str(self.replication_key), threshold)
+                log.emitted += len(due)
+                yield from due
         self.requests_sent += connection.sent
-        self._end_read(read, log, connection.started, started if is_full else None)
+        self._end_read(read, log, connection.started, is_full=is_full)
 
     def count_records(self) -> int:
         """Return the sum of the `total` of each listing."""
@@ -261,39 +229,26 @@ class TracklyStream(RESTStream[int]):
         if self.selected and self.replication_method == REPLICATION_INCREMENTAL:
             incremental.begin_send(self.stream_state, self._fingerprint)
 
-    def _source(self, connection: Connection, *, is_full: bool) -> PageSource:
-        # The end of a read of new records is near.
-        ahead = 2.0 if self.is_newest_first and not is_full else float("inf")
-        return PageSource(connection.fetch, self.get_new_paginator, int(self.config["concurrency"]), ahead)
-
     def _new_read(self, source: PageSource, threshold: str | None) -> VerifiedRead:
+        names = self.primary_keys
+
+        def key_of(record: Record) -> tuple[str, ...]:
+            return tuple(map(str, map(record.get, names)))
+
         if not self.is_newest_first:
-            return VerifiedRead(self.listings, source, self._key_of, self.page_size)
-        is_old = None
-        if threshold and self.replication_method == REPLICATION_INCREMENTAL:
-            is_old = _older_than(parse_time(threshold) - _IMPORT_TOLERANCE, str(self.replication_key))
-        return OrderedRead(self.listings, source, self._key_of, self.page_size, is_old=is_old)
+            return VerifiedRead(self.listings, source, key_of, self.page_size)
+        is_old = partial(incremental.is_old, str(self.replication_key), threshold) if threshold else None
+        return OrderedRead(self.listings, source, key_of, self.page_size, is_old=is_old)
 
-    @cached_property
-    def _key_of(self) -> Callable[[Record], Any]:
-        names = tuple(self.primary_keys)
-        if len(names) == 1:
-            (name,) = names
-            return lambda record: str(record.get(name))
-        return lambda record: tuple([str(record.get(name)) for name in names])
-
-    def _converted(self, changes: Changes, log: ReadLog) -> list[Record]:
+    def _converted(self, changes: Changes, converter: RecordConverter, log: ReadLog) -> list[Record]:
         """Return the records of a page, converted, without those that have no valid key."""
-        keys, records = self.primary_keys, []
-        converted = self._converter.convert_all(changes.records, is_clean=changes.page.is_clean)
+        keys, records, page = self.primary_keys, [], changes.page
+        converted = converter.convert_all(changes.records, is_clean=page.is_clean)
         for raw, (record, changed) in zip(changes.records, converted, strict=True):
-            missing = [name for name in keys if record[name] is None or record[name] == ""]
+            missing = [name for name in keys if record[name] in {None, ""}]
             if missing:
-                place = (
-                    f"{changes.listing or 'default'} listing, page {changes.page.number}, record {changes.place(raw)}"
-                )
-                reason = changed.get(missing[0], "is missing or empty").partition(",")[0]
-                log.without_key(f"{place}: key field '{missing[0]}' {reason}")
+                place = f"{changes.listing or 'default'} listing, page {page.number}, record {changes.place(raw)}"
+                log.without_key(f"{place}: key field '{missing[0]}' is missing or invalid")
                 continue
             if changed:
                 log.changed_values({name: raw.get(name) for name in keys}, changed)
@@ -307,15 +262,14 @@ class TracklyStream(RESTStream[int]):
         """Return the minimum replication key value of the records to emit, and whether this is a full resend."""
         if self.replication_method != REPLICATION_INCREMENTAL:
             return None, True
-        state, hours = self.stream_state, int(self.config["full_resend_hours"])
-        reason = incremental.resend_reason(state, now, hours, self._fingerprint)
-        if reason and "replication_key_value" in state:
+        hours = int(self.config["full_resend_hours"])
+        reason = incremental.resend_reason(self.stream_state, now, hours, self._fingerprint)
+        if reason:
             self.logger.info("%s: Full resend: %s.", self.name, reason)
-        is_full = bool(reason) or state.get("replication_key_value") is None
-        start = self.config.get("start_date") if is_full else self.get_starting_replication_key_value(context)
-        return start and utc_text(start), is_full
+        start = self.config.get("start_date") if reason else self.get_starting_replication_key_value(context)
+        return start and utc_text(start), bool(reason)
 
-    def _end_read(self, read: VerifiedRead, log: ReadLog, began: datetime | None, full_send: datetime | None) -> None:
+    def _end_read(self, read: VerifiedRead, log: ReadLog, started: datetime, *, is_full: bool) -> None:
         """Log the result of a read; unless it was complete, leave the bookmark where it was."""
         state = self.stream_state
         errors = [*map(str, read.errors), *log.failures]
@@ -324,43 +278,22 @@ class TracklyStream(RESTStream[int]):
         if self.is_incomplete:
             state.pop("progress_markers", None)  # from which the SDK would set the bookmark
         elif self.replication_method == REPLICATION_INCREMENTAL:
-            signpost = self.get_replication_key_signpost()
-            if signpost and began:
-                limit = min(signpost, began - incremental.CLOCK_TOLERANCE)
-                self.state_manager.write_replication_key_signpost(limit)
-            if full_send or incremental.LAST_FULL_SEND not in state:
-                state[incremental.LAST_FULL_SEND] = (full_send or datetime.now(timezone.utc)).isoformat()
+            self.state_manager.write_replication_key_signpost(started - incremental.CLOCK_TOLERANCE)
+            if is_full or incremental.LAST_FULL_SEND not in state:
+                state[incremental.LAST_FULL_SEND] = started.isoformat()
                 state[incremental.LAST_FULL_SEND_OF] = self._fingerprint
         log.end(read, errors)
 
     @cached_property
-    def _converter(self) -> RecordConverter:
-        return RecordConverter(self.effective_schema["properties"])
-
-    @cached_property
-    def _deselected(self) -> Sequence[str]:
-        return [name for name in self.effective_schema["properties"] if not self.mask["properties", name]]
+    def _deselected(self) -> Collection[str]:
+        return {name for name in self.effective_schema["properties"] if not self.mask["properties", name]}
 
     @cached_property
     def _fingerprint(self) -> str:
         config = self.config
-        selected = sorted(self.effective_schema["properties"].keys() - {*self._deselected})
         return incremental.fingerprint_of(
             account=[self.url_base, config["api_key"]],
             settings=[self.listings, config.get("start_date")],
-            selection=selected,
+            selection=sorted(self.effective_schema["properties"].keys() - self._deselected),
             stream_maps={name: config[name] for name in config if name.startswith(("flattening_", "stream_map"))},
         )
-
-
-def _older_than(time: datetime, name: str) -> Callable[[Record], bool]:
-    """Return a function that returns whether a field of a record is a time before another one."""
-    limit = utc_text(time.isoformat())
-
-    def is_old(record: Record) -> bool:
-        try:
-            return utc_text(record.get(name)) < limit
-        except ValueError:
-            return False
-
-    return is_old

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import threading
-from datetime import datetime
+from contextlib import suppress
+from datetime import datetime, timezone
 from functools import partial
 from http import HTTPStatus
 from typing import cast
 
 import msgspec
 import requests
-from backoff.types import Details
 from singer_sdk import metrics
-from singer_sdk.exceptions import FatalAPIError, RetriableAPIError
+from singer_sdk.exceptions import ConfigurationError, FatalAPIError, RetriableAPIError
 from singer_sdk.helpers.types import Context
-from singer_sdk.streams import RESTStream
-from singer_sdk.streams.rest import PageContext
+from singer_sdk.streams.rest import PageContext, RESTStream
 
 from tap_trackly import transport
-from tap_trackly.log import count
 from tap_trackly.pagination import ListingError, PageResponse, no_such_page
 from tap_trackly.prefetch import Throttle, Wanted
 from tap_trackly.records import parse_time
-
-
-class AccountError(FatalAPIError):
-    """An error that every stream would get."""
 
 
 class RateLimitError(RetriableAPIError):
@@ -40,110 +33,70 @@ class RateLimitError(RetriableAPIError):
         self.refusals = refusals
 
 
-class UnreachableError(RetriableAPIError):
-    """No connection to the API was made."""
-
-
 class Connection:
     """The requests of one read, which slow down together after a rate limit.
 
     Attributes:
         sent: The number of requests.
-        started: When the API sent the first response, by its `Date` header; None if that is not known.
+        started: The start of the read, by the clock of this machine or by that of the API, whichever is earlier.
     """
 
     def __init__(self, stream: RESTStream[int]) -> None:
         self.sent = 0
-        self.started: datetime | None = None
+        self.started = datetime.now(timezone.utc)
         self._stream = stream
         self._session = stream.requests_session  # created here, before several workers create it at once
         self._throttle = Throttle(int(stream.config["concurrency"]))
-        self._lock = threading.Lock()
 
     def fetch(self, wanted: Wanted) -> PageResponse:
         """Request a page.
 
         Raises:
-            AccountError: If every stream would get this error.
+            ConfigurationError: If every stream would get this error.
             ListingError: If the listing cannot be read.
         """
-        stream = self._stream
-        context = {"status": wanted.listing} if wanted.listing else None
-        request = stream.get_http_request(page=PageContext(stream_context=context, next_page_token=wanted.number))
-        if "per_page" in request.params:
-            request.params["per_page"] = wanted.size
-        prepared = stream.build_prepared_request(
-            method=request.method, url=request.url, params=request.encode_params(), headers=request.headers
-        )
-        send = self._send if wanted.is_announced else partial(self._send_unannounced, wanted.number)
+        stream, context = self._stream, {"status": wanted.listing, "per_page": wanted.size}
+        http = stream.get_http_request(page=PageContext(context, wanted.number))
+        request = stream.build_prepared_request(http.method, http.url, http.headers, params=http.encode_params())
         try:
-            return cast("PageResponse", stream.request_decorator(send)(prepared, context))
-        except AccountError:
-            raise
+            response = stream.request_decorator(partial(self._send, wanted))(request, context)
         except FatalAPIError as error:
             raise ListingError(str(error)) from None
+        except RetriableAPIError as error:
+            kind = ConfigurationError if transport.is_unreachable(error) else ListingError
+            tries = stream.backoff_max_tries()
+            raise kind(f"{error} Gave up after {tries} {'try' if tries == 1 else 'tries'}.") from None
+        return cast("PageResponse", response)
 
-    def _send_unannounced(
-        self, number: int, request: requests.PreparedRequest, context: Context | None
-    ) -> requests.Response:
-        """Request a page after the last announced one: whatever comes, it is not an error."""
-        try:
-            response = cast("PageResponse", self._send(request, context))
-            response.page = msgspec.structs.replace(response.page, doubt="")
-        except (AccountError, RateLimitError):
-            raise
-        except (FatalAPIError, RetriableAPIError) as error:
-            if isinstance(error, RetriableAPIError) and error.response is None:
-                raise
-            response = PageResponse()
-            response.page = no_such_page(number, str(error))
-        return response
-
-    def _send(self, request: requests.PreparedRequest, _: Context | None) -> requests.Response:
+    def _send(self, wanted: Wanted, request: requests.PreparedRequest, _: Context | None) -> requests.Response:
         stream = self._stream
         tags = {metrics.Tag.STREAM: stream.name, metrics.Tag.ENDPOINT: stream.path}
         with self._throttle.slot(), metrics.Timer(metrics.Metric.HTTP_REQUEST_DURATION, tags) as timer:
-            with self._lock:
-                self.sent += 1
+            self.sent += 1
             try:
                 response = self._session.send(request, timeout=stream.timeout, allow_redirects=stream.allow_redirects)
-            except transport.ResponseTooLargeError:
-                limit = f"{transport.MAX_BODY >> 20} MB"
-                message = f"{request.url}: the response is larger than {limit}. Set a smaller page_size."
-                raise FatalAPIError(message) from None
             except transport.ERRORS as error:
-                raise self._connection_error(str(request.url), error) from None
+                raise transport.connection_error(request.url, error) from None
             timer.tags[metrics.Tag.HTTP_STATUS_CODE] = response.status_code
             self._session.cookies.update(response.cookies)  # a load balancer may keep a client on one server
-            self.started = self.started or _date_of(response)
-            try:
-                stream.validate_response(response)
-            except RetriableAPIError as error:
-                if response.status_code != HTTPStatus.TOO_MANY_REQUESTS and "Retry-After" not in response.headers:
-                    raise
-                self._throttle.slow_down(max(1.0, transport.retry_after(response)))
-                raise RateLimitError(str(error), response, self._throttle.refusals) from None
+            with suppress(ValueError):
+                self.started = min(self.started, parse_time(response.headers.get("Date")))
+            self._validate(response, wanted)
         self._throttle.speed_up()
         return response
 
-    def _connection_error(self, url: str, error: Exception) -> FatalAPIError | RetriableAPIError:
-        words, advice = transport.connection_words(error), transport.connection_advice(error)
-        if advice:
-            return AccountError(f"{url}: {words}. {advice}")
-        if transport.is_unreachable(error):
-            return UnreachableError(f"{self._stream.url_base}: {words}. Check the setting api_url.")
-        return RetriableAPIError(f"{url}: {words}.")
-
-
-def give_up(details: Details) -> None:
-    """Raise the error of the last try."""
-    error, tries = details["exception"], details["tries"]
-    kind = AccountError if isinstance(error, UnreachableError) else FatalAPIError
-    raise kind(f"{error} Gave up after {count(tries, 'try').replace('trys', 'tries')}.")
-
-
-def _date_of(response: requests.Response) -> datetime | None:
-    try:
-        return parse_time(response.headers.get("Date"))
-    except ValueError:
-        return None
+    def _validate(self, response: requests.Response, wanted: Wanted) -> None:
+        """Validate a response. Any one but a rate limit may follow the last announced page: it is the end."""
+        validated = cast("PageResponse", response)
+        try:
+            self._stream.validate_response(response)
+        except (FatalAPIError, RetriableAPIError) as error:
+            is_rate_limit = response.status_code == HTTPStatus.TOO_MANY_REQUESTS or "Retry-After" in response.headers
+            if is_rate_limit and isinstance(error, RetriableAPIError):
+                self._throttle.slow_down(max(1.0, transport.retry_after(response)))
+                raise RateLimitError(str(error), response, self._throttle.refusals) from None
+            if wanted.is_announced:
+                raise
+            validated.page = no_such_page(wanted.number, str(error))
+        if not wanted.is_announced:
+            validated.page = msgspec.structs.replace(validated.page, doubt="")

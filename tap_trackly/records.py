@@ -63,33 +63,26 @@ class RecordConverter:
         Returns:
             Each record with exactly the fields of the schema, and by field why it was changed or ignored.
         """
+        is_plain = False
         if is_clean:
-            with suppress(ValueError):  # a value does not conform, or there are other fields
+            with suppress(msgspec.ValidationError):
                 msgspec.convert(records, self._plain_page)
-                return [(self._complete(record), {}) for record in records]
-        return [self.convert(record) for record in records]
+                is_plain = True
+        return [self.convert(record, is_plain=is_plain) for record in records]
 
-    def _complete(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a record of which only times and numbers need to be converted."""
-        completed = {**self._nulls, **record}
-        for name, convert in self._special:
-            value = completed[name]
+    def convert(self, record: Mapping[str, Any], *, is_plain: bool = False) -> Converted:
+        """Convert a record, as in `convert_all`. Of a plain one, only times and numbers need to be converted."""
+        converted, changed = {**self._nulls, **record}, {}
+        for name, convert in self._special if is_plain else self._converters:
+            value = converted[name]
             if value is not None:
-                completed[name] = convert(value)
-        return completed
-
-    def convert(self, record: Mapping[str, Any]) -> Converted:
-        """Return a record with exactly the fields of the schema, and by field why it was changed or ignored."""
-        converted, changed = dict(self._nulls), {}
-        for name, convert in self._converters:
-            value = record.get(name)
-            try:
-                converted[name] = None if value is None else convert(value)
-            except UnfitValueError as unfit:
-                converted[name] = unfit.replacement
-                changed[name] = f"{unfit}, {'sent as null' if unfit.replacement is None else 'replaced'}"
-        if not record.keys() <= converted.keys():
-            changed |= {name: "is not in the schema, ignored" for name in record if name not in converted}
+                try:
+                    converted[name] = convert(value)
+                except UnfitValueError as unfit:
+                    converted[name] = unfit.replacement
+                    changed[name] = f"{unfit}, {'sent as null' if unfit.replacement is None else 'replaced'}"
+        while len(converted) > len(self._nulls):  # fields that are not in the schema come last
+            changed[converted.popitem()[0]] = "is not in the schema, ignored"
         return converted, changed
 
 
