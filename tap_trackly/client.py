@@ -5,32 +5,44 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
-from datetime import datetime
+from contextlib import closing, suppress
+from datetime import datetime, timezone
 from functools import cached_property, partial
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
-from urllib.parse import parse_qs, urlsplit
 
 import backoff
+import msgspec
 import requests
+from singer_sdk import metrics
 from singer_sdk.authenticators import APIKeyAuthenticator
 from singer_sdk.exceptions import ConfigurationError, FatalAPIError, RetriableAPIError
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.helpers.types import Context, Record, RequestFunc
 from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
-from singer_sdk.streams import RESTStream
+from singer_sdk.streams.rest import PageContext, RESTStream
 from typing_extensions import override
 
-from tap_trackly import incremental, transport
-from tap_trackly.connection import Connection, RateLimitError
+from tap_trackly import incremental, pagination, transport
 from tap_trackly.log import ReadLog, api_words, one_line
-from tap_trackly.pagination import PageError, PageResponse, TracklyPaginator, no_such_page, parse_page
-from tap_trackly.prefetch import PageSource, Wanted
-from tap_trackly.records import RecordConverter, utc_text
+from tap_trackly.pagination import ListingError, Page, PageError, PageResponse, TracklyPaginator
+from tap_trackly.prefetch import PageSource, Throttle, Wanted
+from tap_trackly.records import RecordConverter, parse_time, utc_text
 from tap_trackly.verified_read import Changes, OrderedRead, VerifiedRead
 
 _NO_SUCH_PAGE = {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY}
+
+
+class RateLimitError(RetriableAPIError):
+    """The API asks for fewer requests.
+
+    Attributes:
+        refusals: How many requests it has refused since the last success; concurrent ones count once.
+    """
+
+    def __init__(self, message: str, response: requests.Response, refusals: int) -> None:
+        super().__init__(message, response)
+        self.refusals = refusals
 
 
 class TracklyStream(RESTStream[int]):
@@ -115,26 +127,29 @@ class TracklyStream(RESTStream[int]):
 
     @override
     def validate_response(self, response: requests.Response) -> None:
-        """Check that a response is a page, and keep the page with the response.
+        """Check the status of a response.
 
         Raises:
             ConfigurationError: If the API key is not valid.
             RetriableAPIError: If the error is transient.
             FatalAPIError: If the user must fix the error.
         """
-        query = parse_qs(urlsplit(response.url).query)
-        number, per_page = (int(query.get(name, ["1"])[0]) for name in ("page", "per_page"))
-        status, validated = response.status_code, cast("PageResponse", response)
-        if status == HTTPStatus.NO_CONTENT or (number > 1 and status in _NO_SUCH_PAGE):
-            validated.page = no_such_page(number, f"HTTP {status}")
-            return
-        if status == HTTPStatus.UNAUTHORIZED:
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
             raise ConfigurationError(self.response_error_message(response))
         super().validate_response(response)
-        if status >= HTTPStatus.MULTIPLE_CHOICES:
+        if response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
             raise FatalAPIError(self.response_error_message(response))
+
+    def parse_page(self, response: requests.Response, wanted: Wanted) -> Page:
+        """Return the page in a response without an error.
+
+        Raises:
+            RetriableAPIError: If it is not a page.
+        """
+        is_empty = response.status_code == HTTPStatus.NO_CONTENT
+        body = f'{{"{self.name}": []}}'.encode() if is_empty else response.content
         try:
-            validated.page = parse_page(response.content, self.name, number, per_page, paginated=self.paginated)
+            return pagination.parse_page(body, self.name, wanted.number, wanted.size, paginated=self.paginated)
         except PageError as error:
             raise RetriableAPIError(f"{self.response_error_message(response)} No page: {error}.", response) from None
 
@@ -220,9 +235,8 @@ class TracklyStream(RESTStream[int]):
 
     def count_records(self) -> int:
         """Return the sum of the `total` of each listing."""
-        connection = Connection(self)
-        pages = [connection.fetch(Wanted(listing, 1, self.page_size)).page for listing in self.listings]
-        return sum(page.total or 0 for page in pages)
+        fetch = Connection(self).fetch
+        return sum(fetch(Wanted(listing, 1, self.page_size)).page.total or 0 for listing in self.listings)
 
     def begin_send(self) -> None:
         """Note in the state that this run sends records, if its settings differ from those of the last full resend."""
@@ -262,8 +276,7 @@ class TracklyStream(RESTStream[int]):
         """Return the minimum replication key value of the records to emit, and whether this is a full resend."""
         if self.replication_method != REPLICATION_INCREMENTAL:
             return None, True
-        hours = int(self.config["full_resend_hours"])
-        reason = incremental.resend_reason(self.stream_state, now, hours, self._fingerprint)
+        reason = incremental.resend_reason(self.stream_state, now, self.config["full_resend_hours"], self._fingerprint)
         if reason:
             self.logger.info("%s: Full resend: %s.", self.name, reason)
         start = self.config.get("start_date") if reason else self.get_starting_replication_key_value(context)
@@ -297,3 +310,71 @@ class TracklyStream(RESTStream[int]):
             selection=sorted(self.effective_schema["properties"].keys() - self._deselected),
             stream_maps={name: config[name] for name in config if name.startswith(("flattening_", "stream_map"))},
         )
+
+
+class Connection:
+    """The requests of one read, which slow down together after a rate limit.
+
+    Attributes:
+        sent: The number of requests.
+        started: The start of the read, by the clock of this machine or by that of the API, whichever is earlier.
+    """
+
+    def __init__(self, stream: TracklyStream) -> None:
+        self.sent = 0
+        self.started = datetime.now(timezone.utc)
+        self._stream = stream
+        self._session = stream.requests_session  # created here, before several workers create it at once
+        self._throttle = Throttle(int(stream.config["concurrency"]))
+
+    def fetch(self, wanted: Wanted) -> PageResponse:
+        """Request a page.
+
+        Raises:
+            ConfigurationError: If every stream would get this error.
+            ListingError: If the listing cannot be read.
+        """
+        stream, context = self._stream, {"status": wanted.listing, "per_page": wanted.size}
+        http = stream.get_http_request(page=PageContext(context, wanted.number))
+        request = stream.build_prepared_request(http.method, http.url, http.headers, params=http.encode_params())
+        try:
+            return cast("PageResponse", stream.request_decorator(partial(self._send, wanted))(request, context))
+        except FatalAPIError as error:
+            raise ListingError(str(error)) from None
+        except RetriableAPIError as error:
+            kind = ConfigurationError if transport.is_unreachable(error) else ListingError
+            tries = stream.backoff_max_tries()
+            raise kind(f"{error} Gave up after {tries} {'try' if tries == 1 else 'tries'}.") from None
+
+    def _send(self, wanted: Wanted, request: requests.PreparedRequest, _: Context | None) -> requests.Response:
+        stream = self._stream
+        tags = {metrics.Tag.STREAM: stream.name, metrics.Tag.ENDPOINT: stream.path}
+        with self._throttle.slot(), metrics.Timer(metrics.Metric.HTTP_REQUEST_DURATION, tags) as timer:
+            self.sent += 1
+            try:
+                response = self._session.send(request, timeout=stream.timeout, allow_redirects=stream.allow_redirects)
+            except transport.ERRORS as error:
+                raise transport.connection_error(request.url, error) from None
+            timer.tags[metrics.Tag.HTTP_STATUS_CODE] = response.status_code
+            self._session.cookies.update(response.cookies)  # a load balancer may keep a client on one server
+            with suppress(ValueError):
+                self.started = min(self.started, parse_time(response.headers.get("Date")))
+            cast("PageResponse", response).page = self._page(response, wanted)
+        self._throttle.speed_up()
+        return response
+
+    def _page(self, response: requests.Response, wanted: Wanted) -> Page:
+        """Return the page in a response. After the last announced one, any error but a rate limit is the end."""
+        status = response.status_code
+        try:
+            self._stream.validate_response(response)
+            page = self._stream.parse_page(response, wanted)
+        except (FatalAPIError, RetriableAPIError) as error:
+            has_limit = status == HTTPStatus.TOO_MANY_REQUESTS or "Retry-After" in response.headers
+            if has_limit and isinstance(error, RetriableAPIError):
+                self._throttle.slow_down(max(1.0, transport.retry_after(response)))
+                raise RateLimitError(str(error), response, self._throttle.refusals) from None
+            if wanted.is_announced and (wanted.number == 1 or status not in _NO_SUCH_PAGE):
+                raise
+            page = pagination.no_such_page(wanted.number, f"HTTP {status}")
+        return page if wanted.is_announced else msgspec.structs.replace(page, doubt="")
