@@ -25,12 +25,9 @@ from typing_extensions import override
 
 from tap_trackly import incremental, pagination, transport
 from tap_trackly.log import ReadLog, api_words, one_line
-from tap_trackly.pagination import ListingError, Page, PageError, PageResponse, TracklyPaginator
 from tap_trackly.prefetch import PageSource, Throttle, Wanted
 from tap_trackly.records import RecordConverter, parse_time, utc_text
 from tap_trackly.verified_read import Changes, OrderedRead, VerifiedRead
-
-_NO_SUCH_PAGE = {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY}
 
 
 class RateLimitError(RetriableAPIError):
@@ -114,8 +111,8 @@ class TracklyStream(RESTStream[int]):
         return session
 
     @override
-    def get_new_paginator(self) -> TracklyPaginator:
-        return TracklyPaginator(start_value=1)
+    def get_new_paginator(self) -> pagination.TracklyPaginator:
+        return pagination.TracklyPaginator(start_value=1)
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: int | None) -> dict[str, Any]:
@@ -140,7 +137,7 @@ class TracklyStream(RESTStream[int]):
         if response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
             raise FatalAPIError(self.response_error_message(response))
 
-    def parse_page(self, response: requests.Response, wanted: Wanted) -> Page:
+    def parse_page(self, response: requests.Response, wanted: Wanted) -> pagination.Page:
         """Return the page in a response without an error.
 
         Raises:
@@ -150,7 +147,7 @@ class TracklyStream(RESTStream[int]):
         body = f'{{"{self.name}": []}}'.encode() if is_empty else response.content
         try:
             return pagination.parse_page(body, self.name, wanted.number, wanted.size, paginated=self.paginated)
-        except PageError as error:
+        except pagination.PageError as error:
             raise RetriableAPIError(f"{self.response_error_message(response)} No page: {error}.", response) from None
 
     @override
@@ -168,8 +165,7 @@ class TracklyStream(RESTStream[int]):
 
         Rate limits count only while no other request succeeds, because a slow but steady run should not fail.
         """
-        tries = self.backoff_max_tries()
-        failures = itertools.count(start=1)
+        tries, failures = self.backoff_max_tries(), itertools.count(start=1)
 
         def is_last(error: Exception) -> bool:
             return (error.refusals if isinstance(error, RateLimitError) else next(failures)) >= tries
@@ -230,7 +226,6 @@ class TracklyStream(RESTStream[int]):
                 due = incremental.due(records, str(self.replication_key), threshold)
                 log.emitted += len(due)
                 yield from due
-        self.requests_sent += connection.sent
         self._end_read(read, log, connection.started, is_full=is_full)
 
     def count_records(self) -> int:
@@ -244,23 +239,19 @@ class TracklyStream(RESTStream[int]):
             incremental.begin_send(self.stream_state, self._fingerprint)
 
     def _new_read(self, source: PageSource, threshold: str | None) -> VerifiedRead:
-        names = self.primary_keys
-
-        def key_of(record: Record) -> tuple[str, ...]:
-            return tuple(map(str, map(record.get, names)))
-
-        if not self.is_newest_first:
-            return VerifiedRead(self.listings, source, key_of, self.page_size)
         is_old = partial(incremental.is_old, str(self.replication_key), threshold) if threshold else None
-        return OrderedRead(self.listings, source, key_of, self.page_size, is_old=is_old)
+        how = (self.listings, source, self._key_of, self.page_size)
+        return OrderedRead(*how, is_old=is_old) if self.is_newest_first else VerifiedRead(*how)
+
+    def _key_of(self, record: Record) -> tuple[str, ...]:
+        return tuple(map(str, map(record.get, self.primary_keys)))
 
     def _converted(self, changes: Changes, converter: RecordConverter, log: ReadLog) -> list[Record]:
         """Return the records of a page, converted, without those that have no valid key."""
         keys, records, page = self.primary_keys, [], changes.page
         converted = converter.convert_all(changes.records, is_clean=page.is_clean)
         for raw, (record, changed) in zip(changes.records, converted, strict=True):
-            missing = [name for name in keys if record[name] in {None, ""}]
-            if missing:
+            if missing := [name for name in keys if record[name] in {None, ""}]:
                 place = f"{changes.listing or 'default'} listing, page {page.number}, record {changes.place(raw)}"
                 log.without_key(f"{place}: key field '{missing[0]}' is missing or invalid")
                 continue
@@ -316,18 +307,16 @@ class Connection:
     """The requests of one read, which slow down together after a rate limit.
 
     Attributes:
-        sent: The number of requests.
         started: The start of the read, by the clock of this machine or by that of the API, whichever is earlier.
     """
 
     def __init__(self, stream: TracklyStream) -> None:
-        self.sent = 0
         self.started = datetime.now(timezone.utc)
         self._stream = stream
         self._session = stream.requests_session  # created here, before several workers create it at once
         self._throttle = Throttle(int(stream.config["concurrency"]))
 
-    def fetch(self, wanted: Wanted) -> PageResponse:
+    def fetch(self, wanted: Wanted) -> pagination.PageResponse:
         """Request a page.
 
         Raises:
@@ -337,20 +326,20 @@ class Connection:
         stream, context = self._stream, {"status": wanted.listing, "per_page": wanted.size}
         http = stream.get_http_request(page=PageContext(context, wanted.number))
         request = stream.build_prepared_request(http.method, http.url, http.headers, params=http.encode_params())
+        send = stream.request_decorator(partial(self._send, wanted))
         try:
-            return cast("PageResponse", stream.request_decorator(partial(self._send, wanted))(request, context))
+            return cast("pagination.PageResponse", send(request, context))
         except FatalAPIError as error:
-            raise ListingError(str(error)) from None
+            raise pagination.ListingError(str(error)) from None
         except RetriableAPIError as error:
-            kind = ConfigurationError if transport.is_unreachable(error) else ListingError
-            tries = stream.backoff_max_tries()
-            raise kind(f"{error} Gave up after {tries} {'try' if tries == 1 else 'tries'}.") from None
+            kind = ConfigurationError if transport.is_unreachable(error) else pagination.ListingError
+            raise kind(f"{error} Gave up after {stream.backoff_max_tries()} tries.") from None
 
     def _send(self, wanted: Wanted, request: requests.PreparedRequest, _: Context | None) -> requests.Response:
         stream = self._stream
         tags = {metrics.Tag.STREAM: stream.name, metrics.Tag.ENDPOINT: stream.path}
         with self._throttle.slot(), metrics.Timer(metrics.Metric.HTTP_REQUEST_DURATION, tags) as timer:
-            self.sent += 1
+            stream.requests_sent += 1
             try:
                 response = self._session.send(request, timeout=stream.timeout, allow_redirects=stream.allow_redirects)
             except transport.ERRORS as error:
@@ -359,11 +348,11 @@ class Connection:
             self._session.cookies.update(response.cookies)  # a load balancer may keep a client on one server
             with suppress(ValueError):
                 self.started = min(self.started, parse_time(response.headers.get("Date")))
-            cast("PageResponse", response).page = self._page(response, wanted)
+            cast("pagination.PageResponse", response).page = self._page(response, wanted)
         self._throttle.speed_up()
         return response
 
-    def _page(self, response: requests.Response, wanted: Wanted) -> Page:
+    def _page(self, response: requests.Response, wanted: Wanted) -> pagination.Page:
         """Return the page in a response. After the last announced one, any error but a rate limit is the end."""
         status = response.status_code
         try:
@@ -374,7 +363,7 @@ class Connection:
             if has_limit and isinstance(error, RetriableAPIError):
                 self._throttle.slow_down(max(1.0, transport.retry_after(response)))
                 raise RateLimitError(str(error), response, self._throttle.refusals) from None
-            if wanted.is_announced and (wanted.number == 1 or status not in _NO_SUCH_PAGE):
+            if wanted.is_announced and (wanted.number == 1 or status not in {400, 404, 422}):
                 raise
             page = pagination.no_such_page(wanted.number, f"HTTP {status}")
         return page if wanted.is_announced else msgspec.structs.replace(page, doubt="")

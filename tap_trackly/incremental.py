@@ -19,9 +19,6 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 _IMPORT_TOLERANCE = timedelta(days=1)
 LAST_FULL_SEND = "last_full_send"
 LAST_FULL_SEND_OF = "last_full_send_of"
-# Schedulers do not start a run to the second, so a resend is due earlier by this fraction of the interval.
-_EARLIER = 1 / 24
-_UNFINISHED = "unfinished"  # no fingerprint
 
 
 def due(records: Sequence[Record], key: str, threshold: str | None) -> Sequence[Record]:
@@ -57,10 +54,10 @@ def resend_reason(state: Mapping[str, Any], now: datetime, hours: int, fingerpri
         last = parse_time(state.get(LAST_FULL_SEND, now.isoformat()))
         latest = max(last, parse_time(state.get("replication_key_value")))
     except ValueError:
-        return "the state has no bookmark, or an invalid time"
+        return "no bookmark, or an invalid time in the state"
     if latest > now:
         return "the state is from the future"
-    if now - last >= timedelta(hours=hours) * (1 - _EARLIER):
+    if now - last >= timedelta(hours=hours) * 23 / 24:  # schedulers do not start a run to the second
         return f"full_resend_hours is {hours}"
     before = str(state.get(LAST_FULL_SEND_OF, fingerprint)).split()
     changed = [part.partition(":")[0] for part in fingerprint.split() if part not in before]
@@ -73,7 +70,7 @@ def begin_send(state: dict[str, Any], fingerprint: str) -> None:
     If this run fails after some records, the next one must send all of them again, also under the old settings.
     """
     if state.get(LAST_FULL_SEND_OF, fingerprint) != fingerprint:
-        state[LAST_FULL_SEND_OF] = _UNFINISHED
+        state[LAST_FULL_SEND_OF] = "unfinished"  # no fingerprint
 
 
 def fingerprint_of(**parts: Any) -> str:

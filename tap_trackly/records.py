@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime, timezone
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
@@ -63,11 +62,10 @@ class RecordConverter:
         Returns:
             Each record with exactly the fields of the schema, and by field why it was changed or ignored.
         """
-        is_plain = False
-        if is_clean:
-            with suppress(msgspec.ValidationError):
-                msgspec.convert(records, self._plain_page)
-                is_plain = True
+        try:
+            is_plain = is_clean and bool(msgspec.convert(records, self._plain_page))
+        except msgspec.ValidationError:
+            is_plain = False
         return [self.convert(record, is_plain=is_plain) for record in records]
 
     def convert(self, record: Mapping[str, Any], *, is_plain: bool = False) -> Converted:
@@ -136,10 +134,9 @@ def number(value: Any) -> int | Decimal:
 
 def _integer(value: Any) -> int:
     exact = number(value)
-    integer = int(exact)
-    if integer != exact or not -_MAX_INTEGER - 1 <= integer <= _MAX_INTEGER:
+    if exact != int(exact) or not -_MAX_INTEGER - 1 <= exact <= _MAX_INTEGER:
         raise UnfitValueError("is not a 64-bit integer")
-    return integer
+    return int(exact)
 
 
 def _boolean(value: Any) -> bool:

@@ -84,8 +84,7 @@ def connection_error(url: str | None, error: Exception) -> ConfigurationError | 
     if isinstance(error, TypeError | ValueError):  # the text may contain the API key or the password of a proxy
         return ConfigurationError(f"{url}: {type(error).__name__}. {_CHECK}")
     if re.search("certificate (verify|bundle)", words):
-        advice = "Set REQUESTS_CA_BUNDLE to a file with the certificate of the authority."
-        return ConfigurationError(f"{url}: {words}. {advice}")
+        return ConfigurationError(f"{url}: {words}. Set REQUESTS_CA_BUNDLE to a file with the authority's certificate.")
     if "Tunnel connection failed: 407" in words:
         return ConfigurationError(f"{url}: {words}. {ADVICE[407]}")
     return RetriableAPIError(f"{url}: {words}.{' Check the setting api_url.' if is_unreachable(error) else ''}")
