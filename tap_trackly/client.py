@@ -143,8 +143,7 @@ class TracklyStream(RESTStream[int]):
         Raises:
             RetriableAPIError: If it is not a page.
         """
-        is_empty = response.status_code == HTTPStatus.NO_CONTENT
-        body = f'{{"{self.name}": []}}'.encode() if is_empty else response.content
+        body = response.content if response.status_code != HTTPStatus.NO_CONTENT else f'{{"{self.name}": []}}'.encode()
         try:
             return pagination.parse_page(body, self.name, wanted.number, wanted.size, paginated=self.paginated)
         except pagination.PageError as error:
