@@ -3,45 +3,43 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
-from datetime import datetime, timedelta, timezone
-from functools import cached_property
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from datetime import datetime, timezone
+from functools import cached_property, partial
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
-from urllib.parse import parse_qs, urlsplit
 
 import backoff
+import msgspec
 import requests
-from backoff.types import Details
+from singer_sdk import metrics
 from singer_sdk.authenticators import APIKeyAuthenticator
-from singer_sdk.exceptions import FatalAPIError, RetriableAPIError
+from singer_sdk.exceptions import ConfigurationError, FatalAPIError, RetriableAPIError
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.helpers.types import Context, Record, RequestFunc
-from singer_sdk.pagination import PageNumberPaginator
 from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
-from singer_sdk.streams import RESTStream
+from singer_sdk.streams.rest import PageContext, RESTStream
 from typing_extensions import override
 
-from tap_trackly import incremental, transport
-from tap_trackly.connection import AccountError, Connection, RateLimitError, give_up
+from tap_trackly import incremental, pagination, transport
 from tap_trackly.log import ReadLog, api_words, one_line
-from tap_trackly.pagination import PageError, PageResponse, TracklyPaginator, no_such_page, parse_page
-from tap_trackly.prefetch import PageSource, Wanted
+from tap_trackly.prefetch import PageSource, Throttle, Wanted
 from tap_trackly.records import RecordConverter, parse_time, utc_text
 from tap_trackly.verified_read import Changes, OrderedRead, VerifiedRead
 
-_NO_SUCH_PAGE = {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY}
-_ADVICE = {
-    401: "Check the setting api_key; keys are created under Settings > API Keys.",
-    403: "The API key has no access; ask the owner of the account or Trackly.",
-    404: "Check the setting api_url; redirects are not followed.",
-    407: "Check the user and password in the environment variable HTTPS_PROXY or HTTP_PROXY.",
-}
-# Imports come with dates before those of contacts that were read.
-_IMPORT_TOLERANCE = timedelta(days=1)
+
+class RateLimitError(RetriableAPIError):
+    """The API asks for fewer requests.
+
+    Attributes:
+        refusals: How many requests it has refused since the last success; concurrent ones count once.
+    """
+
+    def __init__(self, message: str, response: requests.Response, refusals: int) -> None:
+        super().__init__(message, response)
+        self.refusals = refusals
 
 
 class TracklyStream(RESTStream[int]):
@@ -91,11 +89,6 @@ class TracklyStream(RESTStream[int]):
 
     @property
     @override
-    def http_headers(self) -> dict[str, str]:
-        return {"Accept": "application/json"}
-
-    @property
-    @override
     def timeout(self) -> int:
         """The timeout for the body of a response, and for each wait before it, in seconds."""
         return int(self.config["request_timeout"])
@@ -109,6 +102,7 @@ class TracklyStream(RESTStream[int]):
     @override
     def requests_session(self) -> requests.Session:
         session = requests.Session()
+        session.headers["Accept"] = "application/json"
         for scheme in ("http://", "https://"):
             session.mount(scheme, transport.LimitedAdapter(pool_maxsize=self.config["concurrency"]))
         # Look up proxies and certificates of the environment once instead of for each request.
@@ -117,62 +111,52 @@ class TracklyStream(RESTStream[int]):
         return session
 
     @override
-    def get_new_paginator(self) -> PageNumberPaginator:
-        return TracklyPaginator(start_value=1)
+    def get_new_paginator(self) -> pagination.TracklyPaginator:
+        return pagination.TracklyPaginator(start_value=1)
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: int | None) -> dict[str, Any]:
-        """Return the query of a request: the `status` filter of the listing, and the page."""
-        params: dict[str, Any] = {**(context or {})}
-        if self.paginated or next_page_token != 1:
-            params["page"] = next_page_token
-        if self.paginated:
-            params["per_page"] = self.page_size
+        """Return the query of a request: the page, and the `status` filter and page size in the context."""
+        params: dict[str, Any] = {"page": next_page_token, "per_page": self.page_size, **(context or {})}
+        if not self.paginated:  # a parameter that is None is not sent
+            params |= {"page": None if next_page_token == 1 else next_page_token, "per_page": None}
         return params
 
     @override
     def validate_response(self, response: requests.Response) -> None:
-        """Check that a response is a page, and keep the page with the response.
+        """Check the status of a response.
 
         Raises:
-            AccountError: If the API key is not valid.
+            ConfigurationError: If the API key is not valid.
             RetriableAPIError: If the error is transient.
             FatalAPIError: If the user must fix the error.
         """
-        query = parse_qs(urlsplit(response.url).query)
-        number, per_page = (int(query.get(name, [default])[0]) for name, default in (("page", 1), ("per_page", 1)))
-        status, validated = response.status_code, cast("PageResponse", response)
-        if number > 1 and status in _NO_SUCH_PAGE:
-            validated.page = no_such_page(number, f"HTTP {status}")
-            return
-        if status == HTTPStatus.UNAUTHORIZED:
-            raise AccountError(self.response_error_message(response))
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            raise ConfigurationError(self.response_error_message(response))
         super().validate_response(response)
-        if status >= HTTPStatus.MULTIPLE_CHOICES:
+        if response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
             raise FatalAPIError(self.response_error_message(response))
-        is_empty = status == HTTPStatus.NO_CONTENT
-        body = json.dumps({self.name: []}).encode() if is_empty else response.content
+
+    def parse_page(self, response: requests.Response, wanted: Wanted) -> pagination.Page:
+        """Return the page in a response without an error.
+
+        Raises:
+            RetriableAPIError: If it is not a page.
+        """
+        body = response.content if response.status_code != HTTPStatus.NO_CONTENT else f'{{"{self.name}": []}}'.encode()
         try:
-            validated.page = parse_page(body, self.name, number, per_page, paginated=self.paginated)
-        except PageError as error:
-            words = api_words(body, only_code=bool(self.personal_fields))
-            raise RetriableAPIError(f"{response.url}: {one_line(str(error))}{words}.", response) from None
+            return pagination.parse_page(body, self.name, wanted.number, wanted.size, paginated=self.paginated)
+        except pagination.PageError as error:
+            raise RetriableAPIError(f"{self.response_error_message(response)} No page: {error}.", response) from None
 
     @override
     def response_error_message(self, response: requests.Response) -> str:
         """Return the status, what the API says, and what the user can do."""
         status, words = response.status_code, api_words(response.content, only_code=bool(self.personal_fields))
-        advice = _ADVICE.get(status, "")
-        if status == HTTPStatus.FORBIDDEN and "_not_enabled" in words:
-            advice = f"The account does not have this product; deselect the stream '{self.name}'."
-        elif HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-            host = response.headers.get("Location", "").partition("://")[2].partition("/")[0] or "the same host"
-            advice = f"It points to {one_line(host)}. {_ADVICE[404]}"
+        advice = transport.ADVICE.get(status, "")
+        if location := response.headers.get("Location"):
+            advice = f"It points to {one_line(location)}. {transport.ADVICE[404]}"
         return f"{response.url}: HTTP {status}{words}. {advice}".rstrip()
-
-    @override
-    def parse_response(self, response: requests.Response) -> Iterable[Record]:
-        yield from cast("PageResponse", response).page.records
 
     @override
     def request_decorator(self, func: RequestFunc) -> RequestFunc:
@@ -180,8 +164,7 @@ class TracklyStream(RESTStream[int]):
 
         Rate limits count only while no other request succeeds, because a slow but steady run should not fail.
         """
-        tries = self.backoff_max_tries()
-        failures = itertools.count(start=1)
+        tries, failures = self.backoff_max_tries(), itertools.count(start=1)
 
         def is_last(error: Exception) -> bool:
             return (error.refusals if isinstance(error, RateLimitError) else next(failures)) >= tries
@@ -192,7 +175,6 @@ class TracklyStream(RESTStream[int]):
             giveup=is_last,
             jitter=self.backoff_jitter,
             on_backoff=self.backoff_handler,
-            on_giveup=give_up,
             logger=None,  # backoff_handler logs
         )(func)
 
@@ -209,21 +191,13 @@ class TracklyStream(RESTStream[int]):
             error = yield min(max(2.0**exponent, transport.retry_after(error.response)), transport.LONGEST_WAIT)
 
     @override
-    def backoff_handler(self, details: Details) -> None:
-        retries = self.backoff_max_tries() - 1
-        error, wait, tries = details["exception"], details["wait"], details["tries"]
-        self.logger.warning("%s Retrying in %.1f s (%d of %d).", error, wait, min(tries, retries), retries)
+    def backoff_handler(self, details: Mapping[str, Any]) -> None:
+        self.logger.warning("%(exception)s Retrying in %(wait).1f s after try %(tries)d.", details)
 
     @override
     def generate_child_contexts(self, record: Record, context: Context | None) -> Iterable[Context | None]:
         """Return no contexts: no stream has child streams, and the SDK would copy each record for them."""
         return ()
-
-    @override
-    def get_replication_key_signpost(self, context: Context | None = None) -> datetime | None:
-        """Return the upper limit of the bookmark: five minutes before the start of the run."""
-        signpost = super().get_replication_key_signpost(context)
-        return signpost and signpost - incremental.CLOCK_TOLERANCE
 
     @override
     def compare_start_date(self, value: str, start_date_value: str) -> str:
@@ -237,63 +211,48 @@ class TracklyStream(RESTStream[int]):
     @override
     def request_records(self, context: Context | None) -> Iterator[Record]:
         """Read the listings, convert the records, emit those that are due, and decide whether the read was complete."""
-        started = datetime.now(timezone.utc)
-        threshold, is_full = self._threshold(context, started)
-        log, connection = ReadLog(self.name, self.logger, self.personal_fields), Connection(self)
-        with closing(self._source(connection, is_full=is_full)) as source:
+        connection, log = Connection(self), ReadLog(self.name, self.logger, self.personal_fields)
+        converter = RecordConverter(self.effective_schema["properties"])
+        threshold, is_full = self._threshold(context, connection.started)
+        # The end of a read of new records is near.
+        ahead = 2.0 if self.is_newest_first and not is_full else float("inf")
+        workers = int(self.config["concurrency"])
+        with closing(PageSource(connection.fetch, self.get_new_paginator, workers, ahead)) as source:
             read = self._new_read(source, None if is_full else threshold)
             for changes in read:
                 log.progress(read)
-                records = incremental.due(self._converted(changes, log), str(self.replication_key), threshold)
-                log.emitted += len(records)
-                yield from records
-        self.requests_sent += connection.sent
-        self._end_read(read, log, connection.started, started if is_full else None)
+                records = self._converted(changes, converter, log)
+                due = incremental.due(records, str(self.replication_key), threshold)
+                log.emitted += len(due)
+                yield from due
+        self._end_read(read, log, connection.started, is_full=is_full)
 
     def count_records(self) -> int:
         """Return the sum of the `total` of each listing."""
-        connection = Connection(self)
-        pages = [connection.fetch(Wanted(listing, 1, self.page_size)).page for listing in self.listings]
-        return sum(page.total or 0 for page in pages)
+        fetch = Connection(self).fetch
+        return sum(fetch(Wanted(listing, 1, self.page_size)).page.total or 0 for listing in self.listings)
 
     def begin_send(self) -> None:
         """Note in the state that this run sends records, if its settings differ from those of the last full resend."""
         if self.selected and self.replication_method == REPLICATION_INCREMENTAL:
             incremental.begin_send(self.stream_state, self._fingerprint)
 
-    def _source(self, connection: Connection, *, is_full: bool) -> PageSource:
-        # The end of a read of new records is near.
-        ahead = 2.0 if self.is_newest_first and not is_full else float("inf")
-        return PageSource(connection.fetch, self.get_new_paginator, int(self.config["concurrency"]), ahead)
-
     def _new_read(self, source: PageSource, threshold: str | None) -> VerifiedRead:
-        if not self.is_newest_first:
-            return VerifiedRead(self.listings, source, self._key_of, self.page_size)
-        is_old = None
-        if threshold and self.replication_method == REPLICATION_INCREMENTAL:
-            is_old = _older_than(parse_time(threshold) - _IMPORT_TOLERANCE, str(self.replication_key))
-        return OrderedRead(self.listings, source, self._key_of, self.page_size, is_old=is_old)
+        is_old = partial(incremental.is_old, str(self.replication_key), threshold) if threshold else None
+        how = (self.listings, source, self._key_of, self.page_size)
+        return OrderedRead(*how, is_old=is_old) if self.is_newest_first else VerifiedRead(*how)
 
-    @cached_property
-    def _key_of(self) -> Callable[[Record], Any]:
-        names = tuple(self.primary_keys)
-        if len(names) == 1:
-            (name,) = names
-            return lambda record: str(record.get(name))
-        return lambda record: tuple([str(record.get(name)) for name in names])
+    def _key_of(self, record: Record) -> tuple[str, ...]:
+        return tuple(map(str, map(record.get, self.primary_keys)))
 
-    def _converted(self, changes: Changes, log: ReadLog) -> list[Record]:
+    def _converted(self, changes: Changes, converter: RecordConverter, log: ReadLog) -> list[Record]:
         """Return the records of a page, converted, without those that have no valid key."""
-        keys, records = self.primary_keys, []
-        converted = self._converter.convert_all(changes.records, is_clean=changes.page.is_clean)
+        keys, records, page = self.primary_keys, [], changes.page
+        converted = converter.convert_all(changes.records, is_clean=page.is_clean)
         for raw, (record, changed) in zip(changes.records, converted, strict=True):
-            missing = [name for name in keys if record[name] is None or record[name] == ""]
-            if missing:
-                place = (
-                    f"{changes.listing or 'default'} listing, page {changes.page.number}, record {changes.place(raw)}"
-                )
-                reason = changed.get(missing[0], "is missing or empty").partition(",")[0]
-                log.without_key(f"{place}: key field '{missing[0]}' {reason}")
+            if missing := [name for name in keys if record[name] in {None, ""}]:
+                place = f"{changes.listing or 'default'} listing, page {page.number}, record {changes.place(raw)}"
+                log.without_key(f"{place}: key field '{missing[0]}' is missing or invalid")
                 continue
             if changed:
                 log.changed_values({name: raw.get(name) for name in keys}, changed)
@@ -307,15 +266,13 @@ class TracklyStream(RESTStream[int]):
         """Return the minimum replication key value of the records to emit, and whether this is a full resend."""
         if self.replication_method != REPLICATION_INCREMENTAL:
             return None, True
-        state, hours = self.stream_state, int(self.config["full_resend_hours"])
-        reason = incremental.resend_reason(state, now, hours, self._fingerprint)
-        if reason and "replication_key_value" in state:
+        reason = incremental.resend_reason(self.stream_state, now, self.config["full_resend_hours"], self._fingerprint)
+        if reason:
             self.logger.info("%s: Full resend: %s.", self.name, reason)
-        is_full = bool(reason) or state.get("replication_key_value") is None
-        start = self.config.get("start_date") if is_full else self.get_starting_replication_key_value(context)
-        return start and utc_text(start), is_full
+        start = self.config.get("start_date") if reason else self.get_starting_replication_key_value(context)
+        return start and utc_text(start), bool(reason)
 
-    def _end_read(self, read: VerifiedRead, log: ReadLog, began: datetime | None, full_send: datetime | None) -> None:
+    def _end_read(self, read: VerifiedRead, log: ReadLog, started: datetime, *, is_full: bool) -> None:
         """Log the result of a read; unless it was complete, leave the bookmark where it was."""
         state = self.stream_state
         errors = [*map(str, read.errors), *log.failures]
@@ -324,43 +281,88 @@ class TracklyStream(RESTStream[int]):
         if self.is_incomplete:
             state.pop("progress_markers", None)  # from which the SDK would set the bookmark
         elif self.replication_method == REPLICATION_INCREMENTAL:
-            signpost = self.get_replication_key_signpost()
-            if signpost and began:
-                limit = min(signpost, began - incremental.CLOCK_TOLERANCE)
-                self.state_manager.write_replication_key_signpost(limit)
-            if full_send or incremental.LAST_FULL_SEND not in state:
-                state[incremental.LAST_FULL_SEND] = (full_send or datetime.now(timezone.utc)).isoformat()
+            self.state_manager.write_replication_key_signpost(started - incremental.CLOCK_TOLERANCE)
+            if is_full or incremental.LAST_FULL_SEND not in state:
+                state[incremental.LAST_FULL_SEND] = started.isoformat()
                 state[incremental.LAST_FULL_SEND_OF] = self._fingerprint
         log.end(read, errors)
 
     @cached_property
-    def _converter(self) -> RecordConverter:
-        return RecordConverter(self.effective_schema["properties"])
-
-    @cached_property
-    def _deselected(self) -> Sequence[str]:
-        return [name for name in self.effective_schema["properties"] if not self.mask["properties", name]]
+    def _deselected(self) -> Collection[str]:
+        return {name for name in self.effective_schema["properties"] if not self.mask["properties", name]}
 
     @cached_property
     def _fingerprint(self) -> str:
         config = self.config
-        selected = sorted(self.effective_schema["properties"].keys() - {*self._deselected})
         return incremental.fingerprint_of(
             account=[self.url_base, config["api_key"]],
             settings=[self.listings, config.get("start_date")],
-            selection=selected,
+            selection=sorted(self.effective_schema["properties"].keys() - self._deselected),
             stream_maps={name: config[name] for name in config if name.startswith(("flattening_", "stream_map"))},
         )
 
 
-def _older_than(time: datetime, name: str) -> Callable[[Record], bool]:
-    """Return a function that returns whether a field of a record is a time before another one."""
-    limit = utc_text(time.isoformat())
+class Connection:
+    """The requests of one read, which slow down together after a rate limit.
 
-    def is_old(record: Record) -> bool:
+    Attributes:
+        started: The start of the read, by the clock of this machine or by that of the API, whichever is earlier.
+    """
+
+    def __init__(self, stream: TracklyStream) -> None:
+        self.started = datetime.now(timezone.utc)
+        self._stream = stream
+        self._session = stream.requests_session  # created here, before several workers create it at once
+        self._throttle = Throttle(int(stream.config["concurrency"]))
+
+    def fetch(self, wanted: Wanted) -> pagination.PageResponse:
+        """Request a page.
+
+        Raises:
+            ConfigurationError: If every stream would get this error.
+            ListingError: If the listing cannot be read.
+        """
+        stream, context = self._stream, {"status": wanted.listing, "per_page": wanted.size}
+        http = stream.get_http_request(page=PageContext(context, wanted.number))
+        request = stream.build_prepared_request(http.method, http.url, http.headers, params=http.encode_params())
+        send = stream.request_decorator(partial(self._send, wanted))
         try:
-            return utc_text(record.get(name)) < limit
-        except ValueError:
-            return False
+            return cast("pagination.PageResponse", send(request, context))
+        except FatalAPIError as error:
+            raise pagination.ListingError(str(error)) from None
+        except RetriableAPIError as error:
+            kind = ConfigurationError if transport.is_unreachable(error) else pagination.ListingError
+            raise kind(f"{error} Gave up after {stream.backoff_max_tries()} tries.") from None
 
-    return is_old
+    def _send(self, wanted: Wanted, request: requests.PreparedRequest, _: Context | None) -> requests.Response:
+        stream = self._stream
+        tags = {metrics.Tag.STREAM: stream.name, metrics.Tag.ENDPOINT: stream.path}
+        with self._throttle.slot(), metrics.Timer(metrics.Metric.HTTP_REQUEST_DURATION, tags) as timer:
+            stream.requests_sent += 1
+            try:
+                response = self._session.send(request, timeout=stream.timeout, allow_redirects=stream.allow_redirects)
+            except transport.ERRORS as error:
+                raise transport.connection_error(request.url, error) from None
+            timer.tags[metrics.Tag.HTTP_STATUS_CODE] = response.status_code
+            self._session.cookies.update(response.cookies)  # a load balancer may keep a client on one server
+            with suppress(ValueError):
+                self.started = min(self.started, parse_time(response.headers.get("Date")))
+            cast("pagination.PageResponse", response).page = self._page(response, wanted)
+        self._throttle.speed_up()
+        return response
+
+    def _page(self, response: requests.Response, wanted: Wanted) -> pagination.Page:
+        """Return the page in a response. After the last announced one, any error but a rate limit is the end."""
+        status = response.status_code
+        try:
+            self._stream.validate_response(response)
+            page = self._stream.parse_page(response, wanted)
+        except (FatalAPIError, RetriableAPIError) as error:
+            has_limit = status == HTTPStatus.TOO_MANY_REQUESTS or "Retry-After" in response.headers
+            if has_limit and isinstance(error, RetriableAPIError):
+                self._throttle.slow_down(max(1.0, transport.retry_after(response)))
+                raise RateLimitError(str(error), response, self._throttle.refusals) from None
+            if wanted.is_announced and (wanted.number == 1 or status not in {400, 404, 422}):
+                raise
+            page = pagination.no_such_page(wanted.number, f"HTTP {status}")
+        return page if wanted.is_announced else msgspec.structs.replace(page, doubt="")

@@ -15,11 +15,10 @@ Record = dict[str, Any]
 # A run may miss changes that happen during it, so the bookmark never advances past its start. The clock of
 # this machine may be ahead of the server's by this much.
 CLOCK_TOLERANCE = timedelta(minutes=5)
+# Imports come with dates before those of contacts that were read.
+_IMPORT_TOLERANCE = timedelta(days=1)
 LAST_FULL_SEND = "last_full_send"
 LAST_FULL_SEND_OF = "last_full_send_of"
-# Schedulers do not start a run to the second, so a resend is due earlier by this fraction of the interval.
-_EARLIER = 1 / 24
-_UNFINISHED = "unfinished"  # no fingerprint
 
 
 def due(records: Sequence[Record], key: str, threshold: str | None) -> Sequence[Record]:
@@ -30,9 +29,15 @@ def due(records: Sequence[Record], key: str, threshold: str | None) -> Sequence[
         key: The replication key.
         threshold: Its minimum value; None for all records.
     """
-    if threshold is None:
-        return records
-    return [record for record in records if record[key] is None or record[key] >= threshold]
+    return [record for record in records if threshold is None or record[key] is None or record[key] >= threshold]
+
+
+def is_old(key: str, threshold: str, record: Record) -> bool:
+    """Return whether a record is so much older than a threshold that only older ones follow it."""
+    try:
+        return parse_time(record.get(key)) < parse_time(threshold) - _IMPORT_TOLERANCE
+    except ValueError:
+        return False
 
 
 def resend_reason(state: Mapping[str, Any], now: datetime, hours: int, fingerprint: str) -> str:
@@ -46,19 +51,17 @@ def resend_reason(state: Mapping[str, Any], now: datetime, hours: int, fingerpri
         fingerprint: The result of `fingerprint_of`.
     """
     try:
-        age = now - parse_time(state.get(LAST_FULL_SEND, now.isoformat()))
-        bookmark = state.get("replication_key_value") or now.isoformat()
-        is_from_future = age < timedelta(0) or parse_time(bookmark) > now
+        last = parse_time(state.get(LAST_FULL_SEND, now.isoformat()))
+        latest = max(last, parse_time(state.get("replication_key_value")))
     except ValueError:
-        return "the state has an invalid time"
-    if is_from_future:
+        return "no bookmark, or an invalid time in the state"
+    if latest > now:
         return "the state is from the future"
-    if age >= timedelta(hours=hours) * (1 - _EARLIER):
-        elapsed = f"{age.total_seconds() / 3600:.0f} hours since the last full resend"
-        return elapsed if hours else "full_resend_hours is 0"
-    before = state.get(LAST_FULL_SEND_OF, fingerprint)
-    changed = [part.partition(":")[0] for part in fingerprint.split() if part not in str(before).split()]
-    return f"{' and '.join(changed) or 'settings'} changed" if before != fingerprint else ""
+    if now - last >= timedelta(hours=hours) * 23 / 24:  # schedulers do not start a run to the second
+        return f"full_resend_hours is {hours}"
+    before = str(state.get(LAST_FULL_SEND_OF, fingerprint)).split()
+    changed = [part.partition(":")[0] for part in fingerprint.split() if part not in before]
+    return f"{' and '.join(changed)} changed" if changed else ""
 
 
 def begin_send(state: dict[str, Any], fingerprint: str) -> None:
@@ -67,13 +70,10 @@ def begin_send(state: dict[str, Any], fingerprint: str) -> None:
     If this run fails after some records, the next one must send all of them again, also under the old settings.
     """
     if state.get(LAST_FULL_SEND_OF, fingerprint) != fingerprint:
-        state[LAST_FULL_SEND_OF] = _UNFINISHED
+        state[LAST_FULL_SEND_OF] = "unfinished"  # no fingerprint
 
 
 def fingerprint_of(**parts: Any) -> str:
     """Return a fingerprint of everything that determines what a full resend emits."""
-    return " ".join(f"{name}:{_hash(part)}" for name, part in parts.items())
-
-
-def _hash(value: Any) -> str:
-    return sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    texts = {name: json.dumps(part, sort_keys=True, default=str) for name, part in parts.items()}
+    return " ".join(f"{name}:{sha256(text.encode()).hexdigest()[:16]}" for name, text in texts.items())

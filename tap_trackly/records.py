@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime, timezone
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
@@ -14,12 +13,12 @@ from typing import Annotated, Any
 import msgspec
 
 Convert = Callable[[Any], Any]
+Converted = tuple[dict[str, Any], dict[str, str]]
 
 # PostgreSQL cannot store NUL, and lone surrogates cannot be encoded as UTF-8.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 MAX_EXPONENT = 307  # the largest exponent of numbers that no target reads as Infinity
 _MAX_INTEGER = 2**63 - 1
-_UNCHANGED: dict[str, str] = {}
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -50,12 +49,10 @@ class RecordConverter:
         self._special = [(name, convert) for name, (convert, plain) in kinds.items() if plain is Any]
         # Field names in a catalog need not be valid names in Python.
         names = {f"field_{place}": name for place, name in enumerate(kinds)}
-        fields = [(field, kinds[name][1], None) for field, name in names.items()]
+        fields = [(field, kinds[name][1] | None, None) for field, name in names.items()]
         self._plain_page: Any = list[msgspec.defstruct("Plain", fields, rename=names, forbid_unknown_fields=True)]  # type: ignore[misc]
 
-    def convert_all(
-        self, records: Sequence[Mapping[str, Any]], *, is_clean: bool
-    ) -> list[tuple[dict[str, Any], dict[str, str]]]:
+    def convert_all(self, records: Sequence[Mapping[str, Any]], *, is_clean: bool) -> list[Converted]:
         """Convert the records of a page.
 
         Args:
@@ -65,40 +62,25 @@ class RecordConverter:
         Returns:
             Each record with exactly the fields of the schema, and by field why it was changed or ignored.
         """
-        if is_clean and self._conform(records):
-            with suppress(UnfitValueError):  # a time or number is not valid
-                return [(self._complete(record), _UNCHANGED) for record in records]
-        return [self.convert(record) for record in records]
-
-    def _conform(self, records: Sequence[Mapping[str, Any]]) -> bool:
-        """Return whether records are valid without conversion, except times and numbers."""
         try:
-            msgspec.convert(records, self._plain_page)
+            is_plain = is_clean and bool(msgspec.convert(records, self._plain_page))
         except msgspec.ValidationError:
-            return False
-        return True
+            is_plain = False
+        return [self.convert(record, is_plain=is_plain) for record in records]
 
-    def _complete(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        completed = {**self._nulls, **record}
-        for name, convert in self._special:
-            value = completed[name]
+    def convert(self, record: Mapping[str, Any], *, is_plain: bool = False) -> Converted:
+        """Convert a record, as in `convert_all`. Of a plain one, only times and numbers need to be converted."""
+        converted, changed = {**self._nulls, **record}, {}
+        for name, convert in self._special if is_plain else self._converters:
+            value = converted[name]
             if value is not None:
-                completed[name] = convert(value)
-        return completed
-
-    def convert(self, record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-        """Return a record with exactly the fields of the schema, and by field why it was changed or ignored."""
-        converted, changed = dict(self._nulls), {}
-        for name, convert in self._converters:
-            value = record.get(name)
-            try:
-                converted[name] = None if value is None else convert(value)
-            except UnfitValueError as unfit:
-                converted[name] = unfit.replacement
-                changed[name] = f"{unfit}, {'sent as null' if unfit.replacement is None else 'replaced'}"
-        if not record.keys() <= converted.keys():
-            unknown = [name for name in record if name not in converted]
-            changed.update(dict.fromkeys(unknown, "is not in the schema, ignored"))
+                try:
+                    converted[name] = convert(value)
+                except UnfitValueError as unfit:
+                    converted[name] = unfit.replacement
+                    changed[name] = f"{unfit}, {'sent as null' if unfit.replacement is None else 'replaced'}"
+        while len(converted) > len(self._nulls):  # fields that are not in the schema come last
+            changed[converted.popitem()[0]] = "is not in the schema, ignored"
         return converted, changed
 
 
@@ -157,10 +139,9 @@ def integer(value: Any) -> int:
         ValueError: If the value is not one.
     """
     exact = number(value)
-    integer = int(exact)
-    if integer != exact or not -_MAX_INTEGER - 1 <= integer <= _MAX_INTEGER:
+    if exact != int(exact) or not -_MAX_INTEGER - 1 <= exact <= _MAX_INTEGER:
         raise UnfitValueError("is not a 64-bit integer")
-    return integer
+    return int(exact)
 
 
 def _boolean(value: Any) -> bool:
@@ -219,25 +200,23 @@ _KINDS: dict[str, tuple[Convert, Any]] = {
 
 def _kind(schema: Mapping[str, Any]) -> tuple[Convert, Any]:
     """Return the conversion of non-null values to a JSON schema, and the type of values as in `_KINDS`."""
-    types = schema.get("type", ())
     if schema.get("format") == "date-time":
         return utc_text, Any
-    convert, plain = next((_KINDS[name] for name in _KINDS if name in types), (_clean, Any))
     if "items" in schema:
-        convert, plain = _array_of(schema["items"])
-    return convert, plain | None if "null" in types and plain is not Any else plain
+        return _array_of(schema["items"])
+    return next((_KINDS[name] for name in _KINDS if name in schema.get("type", ())), (_clean, Any))
 
 
 def _array_of(item_schema: Mapping[str, Any]) -> tuple[Convert, Any]:
     convert, plain = _kind(item_schema)
-    null_reason = "" if "null" in item_schema.get("type", ["null"]) else "is null"
+    is_nullable = "null" in item_schema.get("type", ["null"])
 
     def array(value: Any) -> list[Any]:
         if not isinstance(value, list):
             raise UnfitValueError("is not an array")
-        attempts = [_attempt(convert, item, null_reason) for item in value]
-        items = [item for item, _ in attempts if item is not None or not null_reason]
-        reasons = [reason for _, reason in attempts if reason]
+        attempts = [_attempt(convert, item) for item in value]
+        items = [item for item, _ in attempts if item is not None or is_nullable]
+        reasons = [reason for _, reason in attempts if reason] or ["is null"] * (len(items) < len(value))
         if reasons:
             raise UnfitValueError(f"has an item that {reasons[0]}", items)
         return items
@@ -245,9 +224,9 @@ def _array_of(item_schema: Mapping[str, Any]) -> tuple[Convert, Any]:
     return array, Any if plain is Any else list[plain]  # type: ignore[valid-type]
 
 
-def _attempt(convert: Convert, value: Any, null_reason: str = "") -> tuple[Any, str]:
+def _attempt(convert: Convert, value: Any) -> tuple[Any, str]:
     """Return a converted value and "", or the replacement of an unfit value and the reason."""
     try:
-        return (None, null_reason) if value is None else (convert(value), "")
+        return (None if value is None else convert(value)), ""
     except UnfitValueError as unfit:
         return unfit.replacement, str(unfit)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import io
 import re
-import ssl
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from http import HTTPStatus
 from http.client import HTTPResponse
-from socket import gaierror
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.exceptions import ConnectTimeout, InvalidProxyURL, InvalidSchema
+from singer_sdk.exceptions import ConfigurationError, FatalAPIError, RetriableAPIError
 from typing_extensions import override
 from urllib3 import Retry
-from urllib3.exceptions import HTTPError, InvalidHeader
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, InvalidHeader, NewConnectionError, SSLError
 
 from tap_trackly.log import one_line
 
@@ -25,12 +24,15 @@ LONGEST_WAIT = 300.0  # seconds that the API may ask for
 MAX_BODY = 32 * 2**20  # bytes after decompression
 _CHUNK = 1 << 17  # bytes, about a page
 # What sending a request and reading the response may raise; TypeError for a proxy without a host.
-ERRORS = (requests.RequestException, HTTPError, OSError, TypeError, ValueError)
-_CHECK = "Check the settings api_key and api_url, and the environment variables HTTPS_PROXY, HTTP_PROXY and ALL_PROXY."
-
-
-class ResponseTooLargeError(Exception):
-    """A response is larger than `MAX_BODY`."""
+ERRORS = (HTTPError, OSError, TypeError, ValueError)
+# What to do, by HTTP status.
+ADVICE = {
+    401: "Check the setting api_key; keys are created under Settings > API Keys.",
+    403: "The account has no access: deselect the stream, or ask the owner of the account or Trackly.",
+    404: "Check the setting api_url; redirects are not followed.",
+    407: "Check the user and password in the environment variable HTTPS_PROXY or HTTP_PROXY.",
+}
+_CHECK = "Check api_key, api_url and the variables HTTPS_PROXY, HTTP_PROXY and ALL_PROXY; SOCKS needs PySocks."
 
 
 class _FinalResponse(HTTPResponse):
@@ -59,7 +61,7 @@ class LimitedAdapter(HTTPAdapter):
         """Send a request, and read the body of the response.
 
         Raises:
-            ResponseTooLargeError: If the body is larger than `MAX_BODY`.
+            FatalAPIError: If the body is larger than `MAX_BODY`.
         """
         response = super().send(request, *args, **{**kwargs, "stream": True})
         deadline = time.monotonic() + kwargs["timeout"]
@@ -68,40 +70,29 @@ class LimitedAdapter(HTTPAdapter):
             while chunk := raw.read1(_CHUNK, decode_content=True):
                 body += chunk
                 if len(body) > MAX_BODY:
-                    raise ResponseTooLargeError
+                    raise FatalAPIError(f"{request.url}: more than {MAX_BODY >> 20} MB. Set a smaller page_size.")
                 if time.monotonic() > deadline:
                     raise TimeoutError("timed out")
         response.raw = io.BytesIO(body)
         return response
 
 
-def connection_advice(error: Exception) -> str:
-    """Return what the user must do about an error of a connection; "" for a transient error."""
-    cause = _cause(error)
-    if isinstance(cause, ssl.SSLCertVerificationError) or "certificate bundle" in str(cause):
-        return "Set the environment variable REQUESTS_CA_BUNDLE to a file with the certificate of the authority."
-    if "Tunnel connection failed: 407" in str(cause):
-        return "Check the user and password in the environment variable HTTPS_PROXY or HTTP_PROXY."
-    if isinstance(error, InvalidSchema | InvalidProxyURL):
-        return f"{_CHECK} SOCKS needs the package PySocks."
-    is_closed = isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)
-    is_invalid = isinstance(error, TypeError | ValueError) and not isinstance(error, requests.JSONDecodeError)
-    return _CHECK if is_invalid or (isinstance(cause, ssl.SSLError) and not is_closed) else ""
+def connection_error(url: str | None, error: Exception) -> ConfigurationError | RetriableAPIError:
+    """Return an error that says why there is no response: one that the user must fix, or one that may be transient."""
+    *_, cause = _chain(error)
+    words = one_line(getattr(cause, "strerror", None) or str(cause) or "timed out")
+    if isinstance(error, TypeError | ValueError):  # the text may contain the API key or the password of a proxy
+        return ConfigurationError(f"{url}: {type(error).__name__}. {_CHECK}")
+    if re.search("certificate (verify|bundle)", words):
+        return ConfigurationError(f"{url}: {words}. Set REQUESTS_CA_BUNDLE to a file with the authority's certificate.")
+    if "Tunnel connection failed: 407" in words:
+        return ConfigurationError(f"{url}: {words}. {ADVICE[407]}")
+    return RetriableAPIError(f"{url}: {words}.{' Check the setting api_url.' if is_unreachable(error) else ''}")
 
 
-def connection_words(error: Exception) -> str:
-    """Return why a connection failed. The texts of invalid values are left out: they may contain the API key."""
-    cause = _cause(error)
-    if isinstance(error, TypeError | ValueError):
-        return type(error).__name__
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"certificate verification failed ({cause.verify_message})"
-    return one_line(getattr(cause, "strerror", None) or str(cause) or "timed out")
-
-
-def is_unreachable(error: Exception) -> bool:
-    """Return whether no connection was made."""
-    return isinstance(error, ConnectTimeout) or isinstance(_cause(error), ConnectionRefusedError | gaierror)
+def is_unreachable(error: BaseException) -> bool:
+    """Return whether an error was caused by a connection that could not be made."""
+    return any(isinstance(each, NewConnectionError | ConnectTimeoutError | SSLError) for each in _chain(error))
 
 
 def retry_after(response: requests.Response | None) -> float:
@@ -114,7 +105,7 @@ def retry_after(response: requests.Response | None) -> float:
     return min(max(0.0, seconds), LONGEST_WAIT)
 
 
-def _cause(error: BaseException) -> BaseException:
-    while earlier := error.__cause__ or error.__context__:
-        error = earlier
-    return error
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -79,7 +79,7 @@ class Run:
     @property
     def retries(self) -> list[tuple[str, float]]:
         """The warning of each retry, with the wait in seconds."""
-        found = [(line, re.search(r" in ([0-9.]+) s \(\d+ of \d+\)", line)) for line in self.lines("WARNING")]
+        found = [(line, re.search(r" in ([0-9.]+) s after try \d+", line)) for line in self.lines("WARNING")]
         return [(line, float(match[1])) for line, match in found if match]
 
     def assert_failed(self, *words: str) -> None:

@@ -15,6 +15,7 @@ from tap_trackly.incremental import (
     begin_send,
     due,
     fingerprint_of,
+    is_old,
     resend_reason,
 )
 
@@ -40,6 +41,22 @@ def test_due(updated_at: str | None, *, is_due: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    "signup_date,expected",
+    [
+        ("2026-02-28T11:59:59Z", True),
+        ("2026-02-28 11:59:59", True),
+        ("2026-02-28T12:00:00", False),
+        ("2026-02-28T12:59:59+01:00", True),
+        ("soon", False),
+        (None, False),
+    ],
+)
+def test_is_old(signup_date: str | None, *, expected: bool) -> None:
+    assert is_old("signup_date", BOOKMARK, {"signup_date": signup_date}) is expected
+    assert not is_old("signup_date", BOOKMARK, {})
+
+
+@pytest.mark.parametrize(
     "bookmark,reason",
     [
         (BOOKMARK, ""),
@@ -47,9 +64,9 @@ def test_due(updated_at: str | None, *, is_due: bool) -> None:
         ("2026-03-02T13:00:00+01:00", ""),
         ("2026-03-02T12:00:00.000001+00:00", "the state is from the future"),
         ("2026-03-02T12:30:00", "the state is from the future"),
-        ("yesterday", "the state has an invalid time"),
-        (5, "the state has an invalid time"),
-        (None, ""),
+        ("yesterday", "no bookmark, or an invalid time in the state"),
+        (5, "no bookmark, or an invalid time in the state"),
+        (None, "no bookmark, or an invalid time in the state"),
     ],
 )
 def test_bookmark_of_another_time(bookmark: Any, reason: str) -> None:
@@ -57,7 +74,7 @@ def test_bookmark_of_another_time(bookmark: Any, reason: str) -> None:
 
 
 def state_of(age: timedelta, fingerprint: str | None = None) -> dict[str, Any]:
-    state = {LAST_FULL_SEND: (NOW - age).isoformat()}
+    state = {"replication_key_value": BOOKMARK, LAST_FULL_SEND: (NOW - age).isoformat()}
     return state if fingerprint is None else {**state, LAST_FULL_SEND_OF: fingerprint}
 
 
@@ -66,14 +83,14 @@ def state_of(age: timedelta, fingerprint: str | None = None) -> dict[str, Any]:
     [
         (timedelta(0), 24, ""),
         (timedelta(hours=23, seconds=-1), 24, ""),
-        (timedelta(hours=23), 24, "23 hours since the last full resend"),
-        (timedelta(hours=36, minutes=20), 24, "36 hours since the last full resend"),
+        (timedelta(hours=23), 24, "full_resend_hours is 24"),
+        (timedelta(hours=36, minutes=20), 24, "full_resend_hours is 24"),
         (timedelta(hours=11.4), 12, ""),
-        (timedelta(hours=11.5), 12, "12 hours since the last full resend"),
-        (timedelta(hours=3000), 24, "3000 hours since the last full resend"),
-        (timedelta(hours=161), 168, "161 hours since the last full resend"),
+        (timedelta(hours=11.5), 12, "full_resend_hours is 12"),
+        (timedelta(hours=3000), 24, "full_resend_hours is 24"),
+        (timedelta(hours=161), 168, "full_resend_hours is 168"),
         (timedelta(minutes=57), 1, ""),
-        (timedelta(minutes=57.5), 1, "1 hours since the last full resend"),
+        (timedelta(minutes=57.5), 1, "full_resend_hours is 1"),
         (timedelta(0), 0, "full_resend_hours is 0"),
         (timedelta(hours=5), 0, "full_resend_hours is 0"),
         (timedelta(seconds=-1), 24, "the state is from the future"),
@@ -88,17 +105,21 @@ def test_full_resend_hours(age: timedelta, hours: int, reason: str) -> None:
 
 def test_state_written_by_hand() -> None:
     assert resend_reason({"replication_key_value": BOOKMARK}, NOW, 24, "a:1") == ""
-    assert resend_reason({}, NOW, 0, "a:1") == "full_resend_hours is 0"
+    assert resend_reason({"replication_key_value": BOOKMARK}, NOW, 0, "a:1") == "full_resend_hours is 0"
 
 
 @pytest.mark.parametrize("value", ["yesterday", None, 5])
 def test_invalid_last_full_send(value: Any) -> None:
-    assert resend_reason({LAST_FULL_SEND: value}, NOW, 24, "a:1") == "the state has an invalid time"
+    assert (
+        resend_reason({"replication_key_value": BOOKMARK, LAST_FULL_SEND: value}, NOW, 24, "a:1")
+        == "no bookmark, or an invalid time in the state"
+    )
 
 
 def test_last_full_send_with_utc_offset() -> None:
-    assert resend_reason({LAST_FULL_SEND: "2026-03-01T14:00:01+01:00"}, NOW, 24, "") == ""
-    assert resend_reason({LAST_FULL_SEND: "2026-03-01T14:00:00+01:00"}, NOW, 24, "") != ""
+    state = {"replication_key_value": BOOKMARK, LAST_FULL_SEND: "2026-03-01T14:00:01+01:00"}
+    assert resend_reason(state, NOW, 24, "") == ""
+    assert resend_reason({**state, LAST_FULL_SEND: "2026-03-01T14:00:00+01:00"}, NOW, 24, "") != ""
 
 
 def test_full_resend_after_change() -> None:
@@ -115,10 +136,10 @@ def test_full_resend_after_change() -> None:
         ("account:1 settings:2", ""),
         ("account:0 settings:2", "account changed"),
         ("account:1", "settings changed"),
-        ("settings:2 account:1", "settings changed"),
+        ("settings:2 account:1", ""),
         (None, "account and settings changed"),
         (5, "account and settings changed"),
-        ("account:1 settings:2 other:3", "settings changed"),
+        ("account:1 settings:2 other:3", ""),
     ],
 )
 def test_changed_parts_of_fingerprint(before: Any, reason: str) -> None:

@@ -20,7 +20,9 @@ from typing import Any
 import pytest
 import requests
 import trustme
-from requests.exceptions import ConnectTimeout, InvalidProxyURL, InvalidSchema, InvalidURL, ProxyError
+from requests.exceptions import InvalidProxyURL, InvalidSchema, InvalidURL, ProxyError
+from singer_sdk.exceptions import ConfigurationError, FatalAPIError, RetriableAPIError
+from urllib3.exceptions import ConnectTimeoutError
 
 from tap_trackly.log import MaskingFormatter
 from tap_trackly.transport import (
@@ -28,9 +30,7 @@ from tap_trackly.transport import (
     LONGEST_WAIT,
     MAX_BODY,
     LimitedAdapter,
-    ResponseTooLargeError,
-    connection_advice,
-    connection_words,
+    connection_error,
     is_unreachable,
     retry_after,
 )
@@ -112,6 +112,13 @@ def took_request(connection: socket.socket) -> bool:
     return True
 
 
+def transient(error: Exception) -> str:
+    """Check that an error of a connection is transient, and return its message without the URL."""
+    found = connection_error("URL", error)
+    assert isinstance(found, RetriableAPIError)
+    return str(found).removeprefix("URL: ")
+
+
 def always(answer: bytes) -> Serve:
     """Send the same response to each request."""
 
@@ -184,8 +191,7 @@ def test_slow_response_times_out(
 
     with serving(drip, tls) as server, pytest.raises(ERRORS) as failure:
         session.get(server.url, timeout=1)
-    assert "timed out" in connection_words(failure.value)
-    assert connection_advice(failure.value) == ""
+    assert "timed out" in transient(failure.value)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
@@ -197,7 +203,7 @@ def test_decompression_bomb(session: requests.Session, encoding: str) -> None:
     with serving(always(answer)) as server:
         tracemalloc.start()
         try:
-            with pytest.raises(ResponseTooLargeError):
+            with pytest.raises(FatalAPIError, match="Set a smaller page_size"):
                 session.get(server.url, timeout=60)
             assert tracemalloc.get_traced_memory()[1] < 2 * MAX_BODY
         finally:
@@ -216,7 +222,7 @@ def test_endless_response(session: requests.Session) -> None:
             sent += 1 << 20
 
     with serving(endless) as server:
-        with pytest.raises(ResponseTooLargeError):
+        with pytest.raises(FatalAPIError, match="Set a smaller page_size"):
             session.get(server.url, timeout=60)
         assert server.ended.acquire(timeout=60)
     assert sent < 1.5 * MAX_BODY
@@ -296,7 +302,7 @@ def test_informational_response_alone(session: requests.Session) -> None:
 
     with serving(hint) as server, pytest.raises(requests.ConnectionError) as failure:
         session.get(server.url, timeout=60)
-    assert connection_advice(failure.value) == ""
+    assert transient(failure.value)
 
 
 @pytest.mark.parametrize("is_reset", [False, True], ids=["closed", "reset"])
@@ -311,7 +317,7 @@ def test_closed_new_connection(session: requests.Session, *, is_reset: bool) -> 
             session.get(server.url, timeout=60)
         assert server.connections == 1
     assert not is_unreachable(failure.value)
-    assert connection_advice(failure.value) == ""
+    assert transient(failure.value)
 
 
 @pytest.mark.parametrize(
@@ -333,14 +339,17 @@ def test_truncated_or_corrupt_response(session: requests.Session, answer: bytes)
         with pytest.raises(ERRORS) as failure:
             session.get(server.url, timeout=60)
         assert server.connections == 1
-    assert connection_advice(failure.value) == ""
+    assert transient(failure.value)
 
 
 def test_untrusted_certificate(context: ssl.SSLContext, session: requests.Session) -> None:
     session.verify = True
     with serving(always(OK), context) as server, pytest.raises(requests.exceptions.SSLError) as failure:
         session.get(server.url, timeout=60)
-    assert "REQUESTS_CA_BUNDLE" in connection_advice(failure.value)
+    error = connection_error("URL", failure.value)
+    assert isinstance(error, ConfigurationError)
+    assert "certificate verify failed" in str(error)
+    assert "REQUESTS_CA_BUNDLE" in str(error)
 
 
 def chained(*errors: BaseException) -> Any:
@@ -351,17 +360,9 @@ def chained(*errors: BaseException) -> Any:
     return errors[-1]
 
 
-def certificate_error() -> ssl.SSLCertVerificationError:
-    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
-    error.verify_message = "self-signed certificate"
-    return error
-
-
 PROXY = "http://user:passw0rd@proxy:3128"
 TRANSIENT = [
     (ConnectionResetError(104, "Connection reset by peer"), "Connection reset by peer"),
-    (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
-    (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
     (RemoteDisconnected("Remote end closed connection without response"), "without response"),
     (IncompleteRead(b"x" * 407, 1000), "IncompleteRead(407 bytes read, 1000 more expected)"),
     (BadStatusLine("SSH-2.0-OpenSSH_9.2\r\n"), "SSH-2.0-OpenSSH_9.2"),
@@ -370,36 +371,40 @@ TRANSIENT = [
     (TimeoutError(), "timed out"),
     (zlib.error("Error -3 while decompressing data"), "while decompressing data"),
     (ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), "EOF occurred"),
+    (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), "wrong version number"),
     (OSError("Tunnel connection failed: 502 Bad Gateway"), "Tunnel connection failed: 502"),
 ]
 
 
 @pytest.mark.parametrize("cause,words", TRANSIENT)
-def test_transient_errors_have_no_advice(cause: Exception, words: str) -> None:
-    error = chained(cause, requests.ConnectionError(PROXY))
-    assert words in connection_words(error)
-    assert "passw0rd" not in connection_words(error)
-    assert connection_advice(error) == ""
+def test_transient_errors(cause: Exception, words: str) -> None:
+    message = transient(chained(cause, requests.ConnectionError(PROXY)))
+    assert words in message
+    assert "passw0rd" not in message
 
 
 @pytest.mark.parametrize(
     "cause,words,advice",
     [
-        (certificate_error(), "self-signed certificate", "REQUESTS_CA_BUNDLE"),
+        (
+            ssl.SSLCertVerificationError(1, "certificate verify failed: self-signed"),
+            "self-signed",
+            "REQUESTS_CA_BUNDLE",
+        ),
         (
             OSError("Could not find a suitable TLS CA certificate bundle, invalid path: /x"),
             "Could not find a suitable TLS CA certificate bundle",
             "REQUESTS_CA_BUNDLE",
         ),
-        (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), "wrong version number", "api_url"),
         (OSError("Tunnel connection failed: 407 Authentication Required"), "failed: 407", "user and password"),
     ],
 )
-def test_connection_advice(cause: Exception, words: str, advice: str) -> None:
-    error = chained(cause, ProxyError(PROXY))
-    assert words in connection_words(error)
-    assert "passw0rd" not in connection_words(error)
-    assert advice in connection_advice(error)
+def test_advice(cause: Exception, words: str, advice: str) -> None:
+    error = connection_error("URL", chained(cause, ProxyError(PROXY)))
+    assert isinstance(error, ConfigurationError)
+    assert words in str(error)
+    assert advice in str(error)
+    assert "passw0rd" not in str(error)
 
 
 @pytest.mark.parametrize(
@@ -413,21 +418,49 @@ def test_connection_advice(cause: Exception, words: str, advice: str) -> None:
     ],
 )
 def test_invalid_url_advice(error: Exception, advice: str) -> None:
-    assert advice in connection_advice(error)
-    assert connection_words(error) == type(error).__name__
+    found = connection_error("URL", error)
+    assert isinstance(found, ConfigurationError)
+    assert str(found).startswith(f"URL: {type(error).__name__}. ")
+    assert advice in str(found)
+
+
+def test_https_to_a_server_of_http(session: requests.Session) -> None:
+    def serve(connection: socket.socket, _: int) -> None:
+        connection.recv(1 << 16)
+        connection.sendall(OK)
+
+    with serving(serve) as server, pytest.raises(requests.exceptions.SSLError) as failure:
+        session.get(server.url.replace("http", "https"), timeout=60)
+    assert is_unreachable(failure.value)
+    assert transient(failure.value).endswith(". Check the setting api_url.")
 
 
 def test_words_of_connection_errors_are_one_line_without_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MaskingFormatter, "secret", "trk_5ecret")
     cause = BadStatusLine("HTTP/1.1 trk_5ecret\r\n\x1b[31m")
-    assert connection_words(chained(cause, requests.ConnectionError())) == r"HTTP/1.1 *** \x1b[31m"
+    assert transient(chained(cause, requests.ConnectionError())) == r"HTTP/1.1 *** \x1b[31m."
 
 
-def test_unreachable_hosts() -> None:
-    assert is_unreachable(ConnectTimeout())
-    assert is_unreachable(chained(socket.gaierror(-2, "unknown"), requests.ConnectionError()))
-    assert is_unreachable(chained(ConnectionRefusedError(), requests.ConnectionError()))
-    assert not is_unreachable(chained(ConnectionResetError(), requests.ConnectionError()))
+@pytest.mark.parametrize(
+    "failure",
+    [
+        ConnectTimeoutError("timed out"),
+        socket.gaierror(-2, "Name or service not known"),
+        ConnectionRefusedError(111, "Connection refused"),
+        OSError(113, "No route to host"),
+    ],
+)
+def test_unreachable_host(session: requests.Session, monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise failure
+
+    monkeypatch.setattr("urllib3.util.connection.create_connection", fail)
+    with pytest.raises(requests.ConnectionError) as found:
+        session.get("http://127.0.0.1:9", timeout=60)
+    assert is_unreachable(found.value)
+    message = transient(found.value)
+    assert str(failure.args[-1]) in message
+    assert message.endswith(". Check the setting api_url.")
 
 
 @pytest.mark.parametrize(

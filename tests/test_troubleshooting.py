@@ -22,7 +22,7 @@ from tests.tap import TAP, environment, run_tap
 
 MESSAGES = re.findall(r"^\| (`.+?) \|", (HOME / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
 TESTED_ELSEWHERE = {
-    "`certificate verification failed`",
+    "`certificate verify failed`",
     "`Failed to parse JSON array from string: 'active'`",
     "`Incomplete read`",
     "`The target stopped reading`",
@@ -38,8 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 ANSWERS: dict[str, tuple[int, Any]] = {
     "`is HTML, not JSON. Check the setting api_url`": (200, "<!DOCTYPE html><title>Sign in</title>"),
-    "`HTTP 403` and `The account does not have this product`": (403, {"error": "No", "code": "sms_not_enabled"}),
-    "`HTTP 403` and `The API key has no access`": (403, {"error": "Account is suspended"}),
+    "`HTTP 403` and `The account has no access`": (403, {"error": "Account is suspended"}),
     "`HTTP 429` and `Gave up after`": (429, {"error": "Slow down"}),
     "`HTTP 503` and `Gave up after`": (503, {"error": "Server error", "code": "server_error"}),
 }
