@@ -215,7 +215,7 @@ class TracklyStream(RESTStream[int]):
         converter = RecordConverter(self.effective_schema["properties"])
         threshold, is_full = self._threshold(context, connection.started)
         # The end of a read of new records is near.
-        ahead = 2.0 if self.is_newest_first and not is_full else float("inf")
+        ahead = 1.0 if self.is_newest_first and not is_full else float("inf")
         workers = int(self.config["concurrency"])
         with closing(PageSource(connection.fetch, self.get_new_paginator, workers, ahead)) as source:
             read = self._new_read(source, None if is_full else threshold)
