@@ -1,7 +1,5 @@
 """The command `tap-trackly`, also `python -m tap_trackly`."""
 
-from __future__ import annotations
-
 import signal
 import sys
 

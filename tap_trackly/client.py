@@ -1,7 +1,5 @@
 """The base class of the streams: their requests, one read, and its effect on the state."""
 
-from __future__ import annotations
-
 import itertools
 import logging
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
@@ -12,7 +10,6 @@ from http import HTTPStatus
 from typing import Any, ClassVar, cast
 
 import backoff
-import msgspec
 import requests
 from singer_sdk import metrics
 from singer_sdk.authenticators import APIKeyAuthenticator
@@ -24,7 +21,7 @@ from singer_sdk.streams.rest import PageContext, RESTStream
 from typing_extensions import override
 
 from tap_trackly import incremental, pagination, transport
-from tap_trackly.log import ReadLog, api_words, one_line
+from tap_trackly.log import ReadLog, api_words, count, one_line
 from tap_trackly.prefetch import PageSource, Throttle, Wanted
 from tap_trackly.records import RecordConverter, parse_time, utc_text
 from tap_trackly.verified_read import Changes, OrderedRead, VerifiedRead
@@ -332,7 +329,8 @@ class Connection:
             raise pagination.ListingError(str(error)) from None
         except RetriableAPIError as error:
             kind = ConfigurationError if transport.is_unreachable(error) else pagination.ListingError
-            raise kind(f"{error} Gave up after {stream.backoff_max_tries()} tries.") from None
+            tries = count(stream.backoff_max_tries(), "try").replace("trys", "tries")
+            raise kind(f"{error} Gave up after {tries}.") from None
 
     def _send(self, wanted: Wanted, request: requests.PreparedRequest, _: Context | None) -> requests.Response:
         stream = self._stream
@@ -356,7 +354,7 @@ class Connection:
         status = response.status_code
         try:
             self._stream.validate_response(response)
-            page = self._stream.parse_page(response, wanted)
+            return self._stream.parse_page(response, wanted)
         except (FatalAPIError, RetriableAPIError) as error:
             has_limit = status == HTTPStatus.TOO_MANY_REQUESTS or "Retry-After" in response.headers
             if has_limit and isinstance(error, RetriableAPIError):
@@ -364,5 +362,4 @@ class Connection:
                 raise RateLimitError(str(error), response, self._throttle.refusals) from None
             if wanted.is_announced and (wanted.number == 1 or status not in {400, 404, 422}):
                 raise
-            page = pagination.no_such_page(wanted.number, f"HTTP {status}")
-        return page if wanted.is_announced else msgspec.structs.replace(page, doubt="")
+            return pagination.Page(wanted.number, [], 1, doubt=f"HTTP {status}")

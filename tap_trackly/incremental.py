@@ -1,7 +1,5 @@
 """Incremental replication: which records to emit, and what the state stores. Pure functions."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta

@@ -1,7 +1,5 @@
 """What users hand over: settings, catalog and state. The tap takes from them what it can use."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Log lines: one line each, without the API key and without control characters."""
 
-from __future__ import annotations
-
 import json
 import logging
 import time

@@ -1,7 +1,5 @@
 """Standard output: whole lines, also when a signal ends the run."""
 
-from __future__ import annotations
-
 import atexit
 import logging
 import os

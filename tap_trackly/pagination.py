@@ -1,7 +1,5 @@
 """Pages of a listing: what is in a response, and which page is next."""
 
-from __future__ import annotations
-
 import json
 from decimal import MAX_PREC, Clamped, Context, Decimal, Overflow, Subnormal
 from typing import Any
@@ -52,11 +50,6 @@ class Page(msgspec.Struct):
     doubt: str = ""
     is_clean: bool = False
     earlier: list[Record] = []
-
-    @property
-    def end(self) -> int:
-        """The number of records up to the end of this page."""
-        return (self.number - 1) * self.per_page + len(self.records)
 
     @property
     def has_next(self) -> bool:
@@ -117,15 +110,10 @@ def parse_page(body: bytes, records_key: str, number: int, per_page: int, *, pag
     return page
 
 
-def no_such_page(number: int, reason: str) -> Page:
-    """Return the page for a response that says that a listing has no such page."""
-    return Page(number, [], 1, doubt=reason)
-
-
 def _doubt(page: Page, echo: int | None, items: int) -> str:
     """Return why a page looks like a transient fault: not the requested page, or not as many records as announced."""
     count = len(page.records)
-    expected = min(page.per_page, (page.total or 0) - page.end + count)
+    expected = min(page.per_page, (page.total or 0) - (page.number - 1) * page.per_page)
     if count < items:
         return f"{items - count} of {items} items are not objects"
     if count and echo not in {None, page.number}:

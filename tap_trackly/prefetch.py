@@ -1,7 +1,5 @@
 """Fetches pages concurrently, ahead of their use, and slows down after a rate limit."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -138,9 +136,10 @@ class PageSource:
 
 
 def _doubt(wanted: Wanted, page: Page) -> str:
-    """Return why a page looks like a transient fault; "" if it does not."""
-    is_missing = wanted.is_announced and wanted.number > 1 and not page.records
-    return page.doubt or ("the page is empty" if is_missing else "")
+    """Return why a page looks like a transient fault; "" if it does not, or if it is not within the announced ones."""
+    if wanted.is_announced and wanted.number > 1 and not page.records:
+        return page.doubt or "the page is empty"
+    return page.doubt if wanted.is_announced else ""
 
 
 class Throttle:

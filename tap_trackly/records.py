@@ -1,7 +1,5 @@
 """Converts values to what every target can store: times, money, text. Pure functions."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone

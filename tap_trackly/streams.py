@@ -1,7 +1,5 @@
 """The streams: name, path, primary key, schema and listings of each endpoint."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The settings of the tap, the list of its streams and the command line."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -1,7 +1,5 @@
 """HTTP: responses that are limited in time and size, and words for connections that failed."""
 
-from __future__ import annotations
-
 import io
 import re
 import time

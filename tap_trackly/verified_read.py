@@ -1,7 +1,7 @@
 """Reads all records of a stream, and decides whether one can have been missed.
 
 Pages are offsets into a listing, so records move from page to page when the listing changes while it is read.
-Independent of Singer and HTTP: pages come from a `Source`.
+Independent of Singer and HTTP: pages come from a `PageSource`.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import msgspec
 from typing_extensions import override
 
 from tap_trackly.pagination import ListingError, Page, Record
-from tap_trackly.prefetch import Wanted
+from tap_trackly.prefetch import PageSource, Wanted
 
 MAX_PASSES = 3
 # A listing may grow, and its count may be capped, but an endless listing must not be read forever.
@@ -33,22 +33,6 @@ _ENDLESS = "the listing does not end"
 _NOT_ANNOUNCED = "the number of records is not announced"
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
-
-
-class Source(Protocol):
-    """Where pages come from. A listing is a value of the `status` filter, or None for the default listing.
-
-    Each method raises ListingError if a listing cannot be read.
-    """
-
-    def pages(self, listing: str | None, size: int, following: Sequence[str | None] = ()) -> Iterator[Page]:
-        """Return the pages of a listing that is followed by others; some may be fetched ahead."""
-
-    def page(self, wanted: Wanted, upcoming: Iterable[Wanted] = ()) -> Page:
-        """Return a page, and fetch the upcoming ones ahead."""
-
-    def discard(self) -> None:
-        """Discard pages that were fetched ahead."""
 
 
 class Changes(NamedTuple):
@@ -132,7 +116,7 @@ class VerifiedRead:
     """
 
     def __init__(
-        self, listings: Sequence[str | None], source: Source, get_key: Callable[[Record], Any], size: int
+        self, listings: Sequence[str | None], source: PageSource, get_key: Callable[[Record], Any], size: int
     ) -> None:
         self.passes = self.pages = self.records = 0
         self.reason = _CHANGING

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any
 
 from tap_trackly.pagination import Page, PageResponse, Record, TracklyPaginator, parse_page
-from tap_trackly.prefetch import Wanted
+from tap_trackly.prefetch import PageSource, Wanted
 
 _AHEAD_PER_WORKER = 2
 
@@ -130,11 +130,11 @@ class SimulatedAccount:
         return response_of(self.answer(wanted))
 
 
-class AnyOrder:
+class AnyOrder(PageSource):
     """A source of pages that requests as `PageSource` does, and gets the responses of its workers in random order."""
 
     def __init__(self, fetch: Callable[[Wanted], Page], workers: int, choice: random.Random) -> None:
-        self._fetch = fetch
+        self._respond = fetch
         self._workers = workers
         self._choice = choice
         self._waiting: list[Wanted] = []
@@ -170,5 +170,5 @@ class AnyOrder:
     def _answer_one(self) -> None:
         chosen = self._choice.choice(self._waiting[: self._workers])
         self._waiting.remove(chosen)
-        page = self._fetch(chosen)
-        self._pages[chosen] = self._fetch(chosen) if page.doubt else page
+        page = self._respond(chosen)
+        self._pages[chosen] = self._respond(chosen) if page.doubt else page

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tap_trackly.pagination import Page, PageError, PageResponse, TracklyPaginator, no_such_page, parse_page
+from tap_trackly.pagination import Page, PageError, PageResponse, TracklyPaginator, parse_page
 
 AB = [{"id": "a"}, {"id": "b"}]
 
@@ -26,7 +26,6 @@ def parse(value: Any, number: int = 1, *, paginated: bool = True) -> Page:
 def test_page() -> None:
     page = parse(answer())
     assert page == Page(1, AB, per_page=2, total=3, last_number=2, is_full=True, is_clean=True)
-    assert page.end == 2
 
 
 @pytest.mark.parametrize(
@@ -148,11 +147,6 @@ def test_doubt_about_last_page(count: int, doubt: str) -> None:
 def test_page_after_the_last_is_plain() -> None:
     page = parse({**answer(page=2), "offers": []}, 3)
     assert (page.doubt, page.has_next) == ("", False)
-
-
-def test_no_such_page() -> None:
-    page = no_such_page(3, "HTTP 404")
-    assert (page.number, page.records, page.total, page.doubt, page.has_next) == (3, [], None, "HTTP 404", False)
 
 
 def test_numbers_keep_every_digit() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tap_trackly.pagination import ListingError, Page, PageResponse, Record, TracklyPaginator, no_such_page, parse_page
+from tap_trackly.pagination import ListingError, Page, PageResponse, Record, TracklyPaginator, parse_page
 from tap_trackly.prefetch import PageSource, Wanted
 from tap_trackly.verified_read import MAX_PASSES, Changes, OrderedRead, VerifiedRead
 from tests.simulated_account import SimulatedAccount, get_key, response_of
@@ -141,7 +141,7 @@ def test_record_in_two_listings_is_complete() -> None:
     assert (read.reason, read.passes, read.records, read.announced) == ("", 1, 2, 3)
 
 
-@pytest.mark.parametrize("after", ["", "cd", "d", no_such_page(3, "HTTP 404"), Page(3, [], 2, 0)])
+@pytest.mark.parametrize("after", ["", "cd", "d", Page(3, [], 1, doubt="HTTP 404"), Page(3, [], 2, 0)])
 def test_page_after_the_last_is_the_end(after: Any) -> None:
     server = default("ab", "cd", after, total=4, total_pages=2)
     read, changes = run(server)
