@@ -58,7 +58,7 @@ class PageSource:
         self._workers = workers
         self._most_ahead = float(workers * _AHEAD_PER_WORKER)
         self._ahead = min(ahead, self._most_ahead)
-        self._futures: dict[Wanted, Future[PageResponse]] = {}
+        self._futures: dict[tuple[str | None, int, int], Future[PageResponse]] = {}
         self._queue: SimpleQueue[tuple[Wanted, Future[PageResponse]] | None] = SimpleQueue()
         self._believed: set[tuple[str | None, str]] = set()
         self._failure: Exception | None = None
@@ -72,15 +72,17 @@ class PageSource:
             ListingError: If the listing cannot be read.
         """
         paginator = self._new_paginator()
-        number, last_number = paginator.current_value, 0
+        number, last_number, stop = paginator.current_value, 0, 0
         first_pages = [Wanted(each, number, size) for each in following]
         while not paginator.finished:
-            rest = (Wanted(listing, each, size) for each in range(number + 1, last_number + 1))
+            rest = (Wanted(listing, each, size, each <= last_number) for each in range(number + 1, stop))
             is_announced = number <= (last_number or number)
             response = self._get(Wanted(listing, number, size, is_announced), chain(rest, first_pages))
             yield response.page
             paginator.advance(response)
             number, last_number = paginator.current_value, max(last_number, response.page.last_number)
+            # If the last page is full, the one after it is requested, too.
+            stop = max(last_number, (response.page.total or 0) // response.page.per_page + 1) + 1
 
     def page(self, wanted: Wanted, upcoming: Iterable[Wanted] = ()) -> Page:
         """Return a page, and fetch the upcoming ones ahead."""
@@ -102,11 +104,11 @@ class PageSource:
 
     def _get(self, wanted: Wanted, upcoming: Iterable[Wanted]) -> PageResponse:
         for each in (wanted, *islice(upcoming, int(self._ahead) - 1)):
-            if each not in self._futures:
-                self._futures[each] = Future()
-                self._queue.put((each, self._futures[each]))
+            if each[:3] not in self._futures:
+                future = self._futures[each[:3]] = Future()
+                self._queue.put((each, future))
         self._ahead = min(self._ahead + _MORE_AHEAD_PER_PAGE, self._most_ahead)
-        return self._futures.pop(wanted).result()
+        return self._futures.pop(wanted[:3]).result()
 
     def _work(self) -> None:
         for wanted, future in iter(self._queue.get, None):
