@@ -45,13 +45,14 @@ class TracklyStream(RESTStream[int]):
     In a response, the records are in the field with the name of the stream.
 
     Attributes:
-        listings: The values of the `status` filter that together return all records; None for no filter.
+        listings: The `status` filters whose listings together contain all records; None for no filter.
         optional_replication_key: The replication key if the catalog asks for incremental replication.
         is_newest_first: Whether records keep their order, and new ones come first.
         max_page_size: The maximum `per_page` of the endpoint.
-        paginated: Whether the endpoint takes `page` and `per_page`. If one that does not returns
-            `pagination` in the future, its pages are requested by number.
-        personal_fields: Fields with personal data. Values of the stream are not logged if there are any.
+        paginated: Whether the endpoint takes `page` and `per_page`. If another one returns `pagination` in the
+            future, its pages are requested by number.
+        personal_fields: Fields with personal data. Their values are not logged, and if there are any, the text of
+            error responses is not logged either.
         failure: Why the stream failed in this run; "" if it did not.
         is_incomplete: Whether records may be missing after this run.
         requests_sent: The number of requests in this run.
@@ -87,7 +88,7 @@ class TracklyStream(RESTStream[int]):
     @property
     @override
     def timeout(self) -> int:
-        """The timeout for the body of a response, and for each wait before it, in seconds."""
+        """The timeout in seconds: for connecting, for the wait for a response, and for its whole body."""
         return int(self.config["request_timeout"])
 
     @property
@@ -211,7 +212,7 @@ class TracklyStream(RESTStream[int]):
         connection, log = Connection(self), ReadLog(self.name, self.logger, self.personal_fields)
         converter = RecordConverter(self.effective_schema["properties"])
         threshold, is_full = self._threshold(context, connection.started)
-        # The end of a read of new records is near.
+        # A read of new records often ends after a few pages, so none are fetched ahead at first.
         ahead = 1.0 if self.is_newest_first and not is_full else float("inf")
         workers = int(self.config["concurrency"])
         with closing(PageSource(connection.fetch, self.get_new_paginator, workers, ahead)) as source:
@@ -350,7 +351,11 @@ class Connection:
         return response
 
     def _page(self, response: requests.Response, wanted: Wanted) -> pagination.Page:
-        """Return the page in a response. After the last announced one, any error but a rate limit is the end."""
+        """Return the page in a response.
+
+        Some errors are taken as an empty page: after the last announced page, all but a rate limit and an invalid API
+        key; for an announced page other than the first, 400, 404 and 422.
+        """
         status = response.status_code
         try:
             self._stream.validate_response(response)

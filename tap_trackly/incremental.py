@@ -10,10 +10,10 @@ from tap_trackly.records import parse_time
 
 Record = dict[str, Any]
 
-# A run may miss changes that happen during it, so the bookmark never advances past its start. The clock of
+# A read may miss changes that happen during it, so the bookmark never advances past its start. The clock of
 # this machine may be ahead of the server's by this much.
 CLOCK_TOLERANCE = timedelta(minutes=5)
-# Imports come with dates before those of contacts that were read.
+# Imported contacts may have a signup date before that of contacts that were already read.
 _IMPORT_TOLERANCE = timedelta(days=1)
 LAST_FULL_SEND = "last_full_send"
 LAST_FULL_SEND_OF = "last_full_send_of"
@@ -63,9 +63,9 @@ def resend_reason(state: Mapping[str, Any], now: datetime, hours: int, fingerpri
 
 
 def begin_send(state: dict[str, Any], fingerprint: str) -> None:
-    """Note that records are sent under other settings than before.
+    """Note in the state that records are sent with settings that differ from those of the last full resend.
 
-    If this run fails after some records, the next one must send all of them again, also under the old settings.
+    If this run fails after some records, the next one must be a full resend, even with the old settings.
     """
     if state.get(LAST_FULL_SEND_OF, fingerprint) != fingerprint:
         state[LAST_FULL_SEND_OF] = "unfinished"  # no fingerprint

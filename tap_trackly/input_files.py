@@ -1,4 +1,4 @@
-"""What users hand over: settings, catalog and state. The tap takes from them what it can use."""
+"""Checks the settings, catalog and state, and takes from them what the tap can use."""
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -86,7 +86,7 @@ def setting_errors(config: Mapping[str, Any], schemas: Mapping[str, Iterable[str
 def own_catalog(catalog: Mapping[str, Any], streams: Iterable[Any]) -> dict[str, Any]:
     """Return the entries of streams of this tap, with the tap's own keys and fields.
 
-    From a catalog come the selection, the replication method and the types of fields that are no keys.
+    From the catalog, the tap takes the selection, the replication method and the types of fields that are not keys.
 
     Args:
         catalog: The catalog.

@@ -14,7 +14,7 @@ from singer_sdk.singerlib import Message, RecordMessage, StateMessage
 from typing_extensions import override
 
 _STDOUT = 1
-# A pipe takes as many bytes whole, or none of them (PIPE_BUF of Linux).
+# Bytes that a pipe accepts in one piece, or not at all (PIPE_BUF of Linux).
 _GROUP = 4096
 # Held while a longer line is written, which a signal must not cut.
 _LONG_LINE = threading.Lock()

@@ -35,10 +35,10 @@ class Page(msgspec.Struct):
         per_page: The number of records on a full page: as announced, or else as requested.
         total: The number of records in the listing, as announced; None if it is not.
         last_number: The number of the last page, as announced; 0 if it is not.
-        is_full: Whether it has as many items as a full page, or an unknown part of them.
-        doubt: Why the response looks like a transient fault; "" if it does not.
+        is_full: Whether it has as many items as a full page; if `per_page` is not announced, whether it has any.
+        doubt: Why the response looks like a transient error; "" if it does not.
         is_clean: Whether no character and no decimal number in it needs to be replaced.
-        earlier: The records of a response to the same request that looked like a transient fault.
+        earlier: The records of an earlier response to the same request, which looked like a transient error.
     """
 
     number: int
@@ -111,7 +111,7 @@ def parse_page(body: bytes, records_key: str, number: int, per_page: int, *, pag
 
 
 def _doubt(page: Page, echo: int | None, items: int) -> str:
-    """Return why a page looks like a transient fault: not the requested page, or not as many records as announced."""
+    """Return why a page looks like a transient error: not the requested page, or not as many records as announced."""
     count = len(page.records)
     expected = min(page.per_page, (page.total or 0) - (page.number - 1) * page.per_page)
     if count < items:

@@ -16,7 +16,8 @@ from tap_trackly.pagination import ListingError, Page, PageResponse
 # Pages per worker that are in flight or wait to be read: enough to keep workers busy while a page is
 # processed, but not so many that memory grows with the account.
 _AHEAD_PER_WORKER = 2
-# A changing listing is read page by page: `discard` resets the look-ahead to 1, and each page adds this much.
+# While a listing changes, pages that were fetched ahead are outdated: `discard` resets the number of pages to fetch
+# to 1, the next one to read, and each page adds this much.
 _MORE_AHEAD_PER_PAGE = 1 / 4
 
 
@@ -27,7 +28,7 @@ class Wanted(NamedTuple):
         listing: The `status` filter; None for the default listing.
         number: The page number.
         size: The page size.
-        is_announced: Whether the page is within the announced ones. The response to another may be any error.
+        is_announced: Whether the API has announced the page. Otherwise an error is the end of the listing.
     """
 
     listing: str | None
@@ -43,7 +44,7 @@ class PageSource:
         fetch: Requests a page; raises ListingError if the listing cannot be read.
         new_paginator: Returns a paginator for one listing.
         workers: The number of pages that are fetched concurrently.
-        ahead: How many pages may be fetched before they are read, at first; by default as many as later.
+        ahead: The number of pages to fetch at first, including the next one to read; by default the maximum.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class PageSource:
                 future.set_exception(error)
 
     def _fetch_twice(self, wanted: Wanted) -> PageResponse:
-        """Fetch a page, and once more if it looks like a transient fault that was not seen in this listing before."""
+        """Fetch a page, and once more if it looks like a transient error that was not seen in this listing before."""
         response = self._fetch(wanted)
         doubt = _doubt(wanted, response.page)
         if doubt and (wanted.listing, doubt) not in self._believed:
@@ -138,7 +139,7 @@ class PageSource:
 
 
 def _doubt(wanted: Wanted, page: Page) -> str:
-    """Return why a page looks like a transient fault; "" if it does not, or if it is not within the announced ones."""
+    """Return why a page looks like a transient error; "" if it does not, or if the page is not announced."""
     if wanted.is_announced and wanted.number > 1 and not page.records:
         return page.doubt or "the page is empty"
     return page.doubt if wanted.is_announced else ""

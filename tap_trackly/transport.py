@@ -1,4 +1,4 @@
-"""HTTP: responses that are limited in time and size, and words for connections that failed."""
+"""HTTP: limits the time and size of responses, and describes failed connections."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""Reads all records of a stream, and decides whether one can have been missed.
+"""Reads all records of a stream, and decides whether records may be missing.
 
 Pages are offsets into a listing, so records move from page to page when the listing changes while it is read.
 Independent of Singer and HTTP: pages come from a `PageSource`.
@@ -20,13 +20,13 @@ from tap_trackly.prefetch import PageSource, Wanted
 MAX_PASSES = 3
 # A listing may grow, and its count may be capped, but an endless listing must not be read forever.
 _MAX_UNANNOUNCED_PAGES = 1000
-# After as many returns to an earlier page as there are pages, plus some, the read continues unverified.
+# An ordered read goes back at most as often as there are pages, plus this often. Then it continues unverified.
 _SPARE_RETURNS = 20
 # How many pages of recent records an ordered read remembers.
 _REMEMBERED_PAGES = 32
-# Smaller pages are not read with overlap: there are too few sizes to choose from.
+# With smaller pages, there are too few sizes to choose from for pages that overlap.
 _SMALLEST_OVERLAPPING_SIZE = 22
-# How many pages are requested before it is known whether they exist: twice the greatest concurrency.
+# How many of the announced pages are planned ahead: twice the maximum of `concurrency`.
 _LOOK_AHEAD = 64
 _CHANGING = "the listing kept changing"
 _ENDLESS = "the listing does not end"
@@ -135,12 +135,12 @@ class VerifiedRead:
         return sum(self._totals.values())
 
     def __iter__(self) -> Iterator[Changes]:
-        """Read the listings until a pass is verified, or another one cannot help, or three times."""
+        """Read the listings until a pass is verified or another one cannot help, with at most `MAX_PASSES` passes."""
         can_help = True
         while self.reason and can_help and self.passes < MAX_PASSES and not self.errors:
             self.passes += 1
             can_help = yield from self._read_pass()
-            # With pages of another size, records that have no fixed place in the order fall otherwise.
+            # With pages of another size, records without a fixed place in the order land on other pages.
             self._size = max(1, self._size * 97 // 100)
             self._source.discard()
 
@@ -243,12 +243,12 @@ class OrderedRead(VerifiedRead):
     """A read of one listing whose records keep their order, and in which new ones come first.
 
     Its pages overlap: (page n, size s) contains the places (n - 1) * s to n * s, so with varied sizes each page can
-    start before the end of the one before. A page that contains a record that was read leaves no gap before it,
-    whatever was inserted or removed meanwhile. If a page does not, the read goes back by one page. Only recent records
-    are remembered; all others are counted by a hash of their key.
+    start before the end of the one before. If a page contains a record that was read before, no record between them
+    was missed, whatever was inserted or removed meanwhile. Otherwise the read goes back by one page. Only recent
+    records are remembered; all others are counted by a hash of their key.
 
-    If this does not prove that all records were read, the other passes read the listing like one in any order: records
-    without a fixed place may be missing from overlapping pages, but not from those of one size.
+    If this does not prove that all records were read, the other passes read the listing like one in any order: pages
+    of one size may contain records without a fixed place that overlapping pages miss.
 
     Args:
         is_old: Whether a record need not be read; the read ends at a page of old records.
@@ -372,7 +372,7 @@ class _DistinctCount:
 
 
 def _next_window(window: Wanted, largest: int) -> Wanted:
-    """Return the request for the page that starts a little before the end of another, and ends last."""
+    """Return the request for the page that starts a little before the end of another, and reaches furthest."""
     start = window.number * window.size - max(1, largest // 20)
     pages = ((start // size + 1, size) for size in range(largest, largest * 6 // 10, -1))
     number, size = max(pages, key=lambda page: page[0] * page[1])
