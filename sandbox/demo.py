@@ -90,7 +90,7 @@ def main() -> None:
         show_table(database)
         compare(account, database)
         ask(database)
-    say("What was left where:")
+    say("What the demo leaves behind:")
     print(NEXT)
 
 
@@ -106,7 +106,7 @@ def load(name: str, command: Sequence[str], environment: Mapping[str, str]) -> N
         print(log.read_text())
         sys.exit(f"Meltano failed, see {log}")
     for line in log.read_text().splitlines():
-        if " unchanged, " in line:
+        if ": done, " in line:
             print(f"  {line.split('tap-trackly')[-1].strip()}")
 
 

@@ -103,6 +103,14 @@ def test_variations_in_the_documentation() -> None:
     assert [row for row in rows if row not in {"what the server does", "---"}] == list(VARIATIONS)
 
 
+def test_rows_in_the_readme_are_those_of_the_documentation() -> None:
+    readme = (HOME / "README.md").read_text()
+    head = "| what the server does | tap-trackly | a tap from the SDK's template |\n"
+    rows = readme.partition(head)[2].partition("\n\n")[0].splitlines()
+    assert len(rows) > 1
+    assert {*rows} <= {*(HOME / "docs" / "answers.md").read_text().splitlines()}
+
+
 def test_streams_do_not_hold_each_other_up(trackly: FakeTrackly) -> None:
     refused = answer({"error": "Contacts are not enabled.", "code": "contacts_not_enabled"}, 403)
     trackly.inject(refused, times=10, stream="contacts")

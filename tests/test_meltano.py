@@ -6,6 +6,7 @@ import csv
 import json
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from decimal import Decimal
@@ -257,3 +258,12 @@ def test_selection_in_each_target(
         held, rows = trackly.account.records(stream), landed(stream)
         assert {str(row["id"]) for row in rows} == {str(record["id"]) for record in held}
         assert set(held[0]) - set(rows[0]) == {field}
+
+
+def test_demo() -> None:
+    """Its files are in `output/demo`, which no other test uses."""
+    demo = [sys.executable, "-m", "sandbox.demo"]
+    run = subprocess.run(demo, cwd=PROJECT, env=environment(), capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stdout.count("  offers: done, 250 records read") == 4
+    assert "The table and the account are equal: 250 offers" in run.stdout
