@@ -218,7 +218,7 @@ class TracklyStream(RESTStream[int]):
         with closing(PageSource(connection.fetch, self.get_new_paginator, workers, ahead)) as source:
             read = self._new_read(source, None if is_full else threshold)
             for changes in read:
-                log.progress(read)
+                log.progress(read.records, read.announced)
                 records = self._converted(changes, converter, log)
                 due = incremental.due(records, str(self.replication_key), threshold)
                 log.emitted += len(due)
@@ -283,7 +283,7 @@ class TracklyStream(RESTStream[int]):
             if is_full or incremental.LAST_FULL_SEND not in state:
                 state[incremental.LAST_FULL_SEND] = started.isoformat()
                 state[incremental.LAST_FULL_SEND_OF] = self._fingerprint
-        log.end(read, errors)
+        log.end(read.reason, errors, records=read.records, announced=read.announced, pages=read.pages)
 
     @cached_property
     def _deselected(self) -> Collection[str]:
@@ -340,8 +340,12 @@ class Connection:
             stream.requests_sent += 1
             try:
                 response = self._session.send(request, timeout=stream.timeout, allow_redirects=stream.allow_redirects)
+            except transport.ResponseTooLargeError as error:
+                raise FatalAPIError(f"{request.url}: {error}") from None
             except transport.ERRORS as error:
-                raise transport.connection_error(request.url, error) from None
+                words, is_permanent = transport.explain(error)
+                kind = ConfigurationError if is_permanent else RetriableAPIError
+                raise kind(f"{request.url}: {words}") from None
             timer.tags[metrics.Tag.HTTP_STATUS_CODE] = response.status_code
             self._session.cookies.update(response.cookies)  # a load balancer may keep a client on one server
             with suppress(ValueError):

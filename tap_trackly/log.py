@@ -9,8 +9,6 @@ from typing import Any
 
 from typing_extensions import override
 
-from tap_trackly.verified_read import VerifiedRead
-
 MAX_LINE = 400  # characters of an error in a log line
 _MAX_WORDS = 150  # characters of text from others in a log line
 _SHORTEST_KEY = 8  # a shorter API key would also hide parts of other words
@@ -88,11 +86,11 @@ class ReadLog:
         self._changed: Counter[str] = Counter()
         self._began, self._next_line = time.monotonic(), 0.0
 
-    def progress(self, read: VerifiedRead) -> None:
+    def progress(self, records: int, announced: int) -> None:
         """Log the progress at the start and every few seconds."""
         if time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
-            self._log(logging.INFO, "%d of %d records read.", read.records, read.announced)
+            self._log(logging.INFO, "%d of %d records read.", records, announced)
 
     def changed_values(self, key: Mapping[str, Any], changed: Mapping[str, str]) -> None:
         """Log the first change of each field."""
@@ -106,9 +104,16 @@ class ReadLog:
         """Note that a record is left out, because it has no valid key."""
         self.failures.append(f"a record is left out: {failure}.")
 
-    def end(self, read: VerifiedRead, errors: Sequence[str]) -> None:
-        """Log the result of the read."""
-        records, pages = count(read.records, "record"), count(read.pages, "page")
+    def end(self, reason: str, errors: Sequence[str], *, records: int, announced: int, pages: int) -> None:
+        """Log the result of the read.
+
+        Args:
+            reason: Why records may be missing; "" if none can be.
+            errors: What failed.
+            records: The number of records read.
+            announced: The number of records that the API announced.
+            pages: The number of pages read.
+        """
         if self._changed.total() > min(len(self._changed), _MAX_FIELDS):  # more changes than were logged
             most, fields = self._changed.most_common(_MAX_FIELDS), count(len(self._changed), "field")
             numbers = ", ".join(f"{one_line(name)} in {count(number, 'record')}" for name, number in most)
@@ -116,11 +121,11 @@ class ReadLog:
         if errors:
             more = f" And {count(len(errors) - 1, 'more error')}." if len(errors) > 1 else ""
             self._log(logging.ERROR, "%s%s", one_line(errors[0], MAX_LINE), more)
-        elif read.reason:
+        elif reason:
             words = "Incomplete read: %s. %s read, %d announced. Bookmark not advanced."
-            self._log(logging.WARNING, words, read.reason, records, read.announced)
-        seconds = time.monotonic() - self._began
-        self._log(logging.INFO, "done, %s read, %d emitted, %s, %.1f seconds.", records, self.emitted, pages, seconds)
+            self._log(logging.WARNING, words, reason, count(records, "record"), announced)
+        result = (count(records, "record"), self.emitted, count(pages, "page"), time.monotonic() - self._began)
+        self._log(logging.INFO, "done, %s read, %d emitted, %s, %.1f seconds.", *result)
 
     def _log(self, level: int, text: str, *args: Any) -> None:
         self._logger.log(level, "%s: %s", self._stream, text % args)

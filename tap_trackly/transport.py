@@ -11,7 +11,6 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from singer_sdk.exceptions import ConfigurationError, FatalAPIError, RetriableAPIError
 from typing_extensions import override
 from urllib3 import Retry
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, InvalidHeader, NewConnectionError, SSLError
@@ -31,6 +30,10 @@ ADVICE = {
     407: "Check the user and password in the environment variable HTTPS_PROXY or HTTP_PROXY.",
 }
 _CHECK = "Check api_key, api_url and the variables HTTPS_PROXY, HTTP_PROXY and ALL_PROXY; SOCKS needs PySocks."
+
+
+class ResponseTooLargeError(Exception):
+    """A response is larger than `MAX_BODY`."""
 
 
 class _FinalResponse(HTTPResponse):
@@ -59,7 +62,7 @@ class LimitedAdapter(HTTPAdapter):
         """Send a request, and read the body of the response.
 
         Raises:
-            FatalAPIError: If the body is larger than `MAX_BODY`.
+            ResponseTooLargeError: If the body is larger than `MAX_BODY`.
         """
         response = super().send(request, *args, **{**kwargs, "stream": True})
         deadline = time.monotonic() + kwargs["timeout"]
@@ -68,24 +71,24 @@ class LimitedAdapter(HTTPAdapter):
             while chunk := raw.read1(_CHUNK, decode_content=True):
                 body += chunk
                 if len(body) > MAX_BODY:
-                    raise FatalAPIError(f"{request.url}: more than {MAX_BODY >> 20} MB. Set a smaller page_size.")
+                    raise ResponseTooLargeError(f"more than {MAX_BODY >> 20} MB. Set a smaller page_size.")
                 if time.monotonic() > deadline:
                     raise TimeoutError("timed out")
         response.raw = io.BytesIO(body)
         return response
 
 
-def connection_error(url: str | None, error: Exception) -> ConfigurationError | RetriableAPIError:
-    """Return an error that says why there is no response: one that the user must fix, or one that may be transient."""
+def explain(error: Exception) -> tuple[str, bool]:
+    """Return why there is no response, and whether only the user can change it."""
     *_, cause = _chain(error)
     words = one_line(getattr(cause, "strerror", None) or str(cause) or "timed out")
     if isinstance(error, TypeError | ValueError):  # the text may contain the API key or the password of a proxy
-        return ConfigurationError(f"{url}: {type(error).__name__}. {_CHECK}")
+        return f"{type(error).__name__}. {_CHECK}", True
     if re.search("certificate (verify|bundle)", words):
-        return ConfigurationError(f"{url}: {words}. Set REQUESTS_CA_BUNDLE to a file with the authority's certificate.")
+        return f"{words}. Set REQUESTS_CA_BUNDLE to a file with the authority's certificate.", True
     if "Tunnel connection failed: 407" in words:
-        return ConfigurationError(f"{url}: {words}. {ADVICE[407]}")
-    return RetriableAPIError(f"{url}: {words}.{' Check the setting api_url.' if is_unreachable(error) else ''}")
+        return f"{words}. {ADVICE[407]}", True
+    return f"{words}.{' Check the setting api_url.' if is_unreachable(error) else ''}", False
 
 
 def is_unreachable(error: BaseException) -> bool:

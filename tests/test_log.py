@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -148,11 +147,7 @@ def test_formatter_without_a_key_or_another_formatter(monkeypatch: pytest.Monkey
     assert MaskingFormatter(None).format(record) == "text"
 
 
-def numbers(**given: Any) -> Any:
-    """Return the numbers of a read."""
-    return SimpleNamespace(**{"pages": 1, "records": 2, "announced": 3, "reason": "", **given})
-
-
+NUMBERS = {"records": 2, "announced": 3, "pages": 1}
 Lines = Callable[[], list[str]]
 
 
@@ -169,10 +164,10 @@ def read_log(*personal_fields: str) -> ReadLog:
 
 def test_complete_read(lines: Lines, caplog: pytest.LogCaptureFixture) -> None:
     log = read_log()
-    log.progress(numbers(records=0))
-    log.progress(numbers(records=2))
+    log.progress(0, 3)
+    log.progress(2, 3)
     log.emitted = 2
-    log.end(numbers(pages=4, records=3), [])
+    log.end("", [], pages=4, records=3, announced=3)
     assert lines() == []
     first, last = caplog.messages
     assert first == "offers: 0 of 3 records read."
@@ -180,7 +175,7 @@ def test_complete_read(lines: Lines, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_incomplete_read(lines: Lines) -> None:
-    read_log().end(numbers(reason="the listing kept changing"), [])
+    read_log().end("the listing kept changing", [], **NUMBERS)
     assert lines() == [
         (
             "WARNING offers: Incomplete read: the listing kept changing. 2 records read, 3 announced. "
@@ -190,12 +185,12 @@ def test_incomplete_read(lines: Lines) -> None:
 
 
 def test_failed_read(lines: Lines) -> None:
-    read_log().end(numbers(reason="a listing failed"), [f"Key {SECRET}\n"])
+    read_log().end("a listing failed", [f"Key {SECRET}\n"], **NUMBERS)
     assert lines() == ["ERROR offers: Key ***"]
 
 
 def test_read_with_several_errors(lines: Lines) -> None:
-    read_log().end(numbers(), ["HTTP 400.", "HTTP 404.", "HTTP 400."])
+    read_log().end("", ["HTTP 400.", "HTTP 404.", "HTTP 400."], **NUMBERS)
     assert lines() == ["ERROR offers: HTTP 400. And 2 more errors."]
 
 
@@ -204,7 +199,7 @@ def test_records_without_a_key(lines: Lines) -> None:
     log.without_key("page 1, record 2: key field 'id' is missing or empty")
     log.without_key("page 2, record 1: key field 'id' is missing or empty")
     assert len(log.failures) == 2
-    log.end(numbers(), log.failures)
+    log.end("", log.failures, **NUMBERS)
     assert lines() == [
         "ERROR offers: a record is left out: page 1, record 2: key field 'id' is missing or empty. And 1 more error."
     ]
@@ -214,7 +209,7 @@ def test_first_change_of_each_field_and_their_number(lines: Lines) -> None:
     log = read_log()
     log.changed_values({"id": "1\n"}, {"payout": "is not a number, sent as null"})
     log.changed_values({"id": "2"}, {"payout": "is not a number, sent as null", "a\nb": "is ignored"})
-    log.end(numbers(), [])
+    log.end("", [], **NUMBERS)
     assert lines() == [
         "WARNING offers: record id=1: field 'payout' is not a number, sent as null.",
         "WARNING offers: record id=2: field 'a b' is ignored.",
@@ -225,14 +220,14 @@ def test_first_change_of_each_field_and_their_number(lines: Lines) -> None:
 def test_no_summary_of_changes_that_were_logged(lines: Lines) -> None:
     log = read_log()
     log.changed_values({"id": "1"}, {f"field_{number}": "is ignored" for number in range(10)})
-    log.end(numbers(), [])
+    log.end("", [], **NUMBERS)
     assert len(lines()) == 10
 
 
 def test_changes_of_many_fields(lines: Lines) -> None:
     log = read_log()
     log.changed_values({"id": "1"}, {f"field_{number}": "is ignored" for number in range(15)})
-    log.end(numbers(), [])
+    log.end("", [], **NUMBERS)
     *changes, last = lines()
     assert len(changes) == 10
     assert last.startswith("WARNING offers: values of 15 fields changed or ignored: field_0 in 1 record, ")

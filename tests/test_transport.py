@@ -21,7 +21,6 @@ import pytest
 import requests
 import trustme
 from requests.exceptions import InvalidProxyURL, InvalidSchema, InvalidURL, ProxyError
-from singer_sdk.exceptions import ConfigurationError, FatalAPIError, RetriableAPIError
 from urllib3.exceptions import ConnectTimeoutError
 
 from tap_trackly.log import MaskingFormatter
@@ -30,7 +29,8 @@ from tap_trackly.transport import (
     LONGEST_WAIT,
     MAX_BODY,
     LimitedAdapter,
-    connection_error,
+    ResponseTooLargeError,
+    explain,
     is_unreachable,
     retry_after,
 )
@@ -113,10 +113,10 @@ def took_request(connection: socket.socket) -> bool:
 
 
 def transient(error: Exception) -> str:
-    """Check that an error of a connection is transient, and return its message without the URL."""
-    found = connection_error("URL", error)
-    assert isinstance(found, RetriableAPIError)
-    return str(found).removeprefix("URL: ")
+    """Check that an error of a connection is transient, and return its words."""
+    words, is_permanent = explain(error)
+    assert not is_permanent
+    return words
 
 
 def always(answer: bytes) -> Serve:
@@ -203,7 +203,7 @@ def test_decompression_bomb(session: requests.Session, encoding: str) -> None:
     with serving(always(answer)) as server:
         tracemalloc.start()
         try:
-            with pytest.raises(FatalAPIError, match="Set a smaller page_size"):
+            with pytest.raises(ResponseTooLargeError, match="Set a smaller page_size"):
                 session.get(server.url, timeout=60)
             assert tracemalloc.get_traced_memory()[1] < 2 * MAX_BODY
         finally:
@@ -222,7 +222,7 @@ def test_endless_response(session: requests.Session) -> None:
             sent += 1 << 20
 
     with serving(endless) as server:
-        with pytest.raises(FatalAPIError, match="Set a smaller page_size"):
+        with pytest.raises(ResponseTooLargeError, match="Set a smaller page_size"):
             session.get(server.url, timeout=60)
         assert server.ended.acquire(timeout=60)
     assert sent < 1.5 * MAX_BODY
@@ -346,10 +346,10 @@ def test_untrusted_certificate(context: ssl.SSLContext, session: requests.Sessio
     session.verify = True
     with serving(always(OK), context) as server, pytest.raises(requests.exceptions.SSLError) as failure:
         session.get(server.url, timeout=60)
-    error = connection_error("URL", failure.value)
-    assert isinstance(error, ConfigurationError)
-    assert "certificate verify failed" in str(error)
-    assert "REQUESTS_CA_BUNDLE" in str(error)
+    words, is_permanent = explain(failure.value)
+    assert is_permanent
+    assert "certificate verify failed" in words
+    assert "REQUESTS_CA_BUNDLE" in words
 
 
 def chained(*errors: BaseException) -> Any:
@@ -400,11 +400,11 @@ def test_transient_errors(cause: Exception, words: str) -> None:
     ],
 )
 def test_advice(cause: Exception, words: str, advice: str) -> None:
-    error = connection_error("URL", chained(cause, ProxyError(PROXY)))
-    assert isinstance(error, ConfigurationError)
-    assert words in str(error)
-    assert advice in str(error)
-    assert "passw0rd" not in str(error)
+    found, is_permanent = explain(chained(cause, ProxyError(PROXY)))
+    assert is_permanent
+    assert words in found
+    assert advice in found
+    assert "passw0rd" not in found
 
 
 @pytest.mark.parametrize(
@@ -418,10 +418,10 @@ def test_advice(cause: Exception, words: str, advice: str) -> None:
     ],
 )
 def test_invalid_url_advice(error: Exception, advice: str) -> None:
-    found = connection_error("URL", error)
-    assert isinstance(found, ConfigurationError)
-    assert str(found).startswith(f"URL: {type(error).__name__}. ")
-    assert advice in str(found)
+    found, is_permanent = explain(error)
+    assert is_permanent
+    assert found.startswith(f"{type(error).__name__}. ")
+    assert advice in found
 
 
 def test_https_to_a_server_of_http(session: requests.Session) -> None:
