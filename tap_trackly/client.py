@@ -350,9 +350,10 @@ class Connection:
             self._session.cookies.update(response.cookies)  # a load balancer may keep a client on one server
             with suppress(ValueError):
                 self.started = min(self.started, parse_time(response.headers.get("Date")))
-            cast("pagination.PageResponse", response).page = self._page(response, wanted)
+            found = pagination.PageResponse()  # without the body, which takes memory until the page is read
+            found.page = self._page(response, wanted)
         self._throttle.speed_up()
-        return response
+        return found
 
     def _page(self, response: requests.Response, wanted: Wanted) -> pagination.Page:
         """Return the page in a response.

@@ -47,6 +47,14 @@ class _FinalResponse(HTTPResponse):
             super().begin()
 
 
+class _Body(io.BytesIO):
+    """The body of a response, which requests takes in one piece: small ones fragment the memory."""
+
+    def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
+        """Yield the body, as the method of this name of urllib3's responses does."""
+        yield self.getvalue()
+
+
 class LimitedAdapter(HTTPAdapter):
     """Reads whole responses. The timeout of requests restarts with each byte; here it limits the whole body."""
 
@@ -74,7 +82,7 @@ class LimitedAdapter(HTTPAdapter):
                     raise ResponseTooLargeError(f"more than {MAX_BODY >> 20} MB. Set a smaller page_size.")
                 if time.monotonic() > deadline:
                     raise TimeoutError("timed out")
-        response.raw = io.BytesIO(body)
+        response.raw = _Body(body)
         return response
 
 

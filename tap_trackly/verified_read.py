@@ -358,14 +358,14 @@ class _DistinctCount:
     """Counts different keys, in 8 bytes each."""
 
     def __init__(self) -> None:
-        self._buckets = [array("q") for _ in range(256)]
+        self._buckets = [array("q") for _ in range(64)]
 
     def __iter__(self) -> Iterator[int]:
         return chain.from_iterable(self._buckets)
 
     def add(self, keys: Iterable[int]) -> None:
         for key in keys:
-            self._buckets[key & 255].append(key)
+            self._buckets[key & 63].append(key)
 
     def total(self) -> int:
         return sum(len({*bucket}) for bucket in self._buckets)
