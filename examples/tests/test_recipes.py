@@ -17,26 +17,11 @@ import yaml
 
 from sandbox.account import Account
 from sandbox.api import API_KEY
-from sandbox.database import postgres
 from sandbox.samples import Record
 from sandbox.server import running
 from tap_trackly.tap import TapTrackly
 from tests.project import HOME, Project, shown
 from tests.tap import STREAMS
-
-pytestmark = pytest.mark.source
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with postgres() as address:
-        yield address
-
-
-@pytest.fixture
-def database(address: str) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(address, autocommit=True) as connection:
-        yield connection
 
 
 @pytest.fixture
