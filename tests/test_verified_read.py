@@ -590,6 +590,27 @@ def test_page_size_that_is_not_echoed() -> None:
         assert read.reason == ""
 
 
+def test_more_than_a_thousand_pages_of_contacts() -> None:
+    account = SimulatedAccount().fill(24_000)
+    read, found = contacts(account)
+    assert (found, read.reason, read.passes) == (keys(account), "", 1)
+    assert read.pages > 1000
+
+
+def test_many_returns_to_an_earlier_page() -> None:
+    account = SimulatedAccount().fill(2000)
+    before = keys(account)
+
+    def remove(number: int) -> None:
+        if number % 4 == 0 and number < 100:
+            del account.records[30:33]
+
+    account.before_answer = remove
+    read, found = contacts(account)
+    assert keys(account) <= found <= before
+    assert (read.reason, read.passes) == ("", 1)
+
+
 def test_fewer_contacts_than_announced() -> None:
     account = SimulatedAccount(count=lambda total: total + 1).fill(100)
     read, found = contacts(account)
