@@ -115,6 +115,11 @@ def test_missing_total_pages_follows_from_total() -> None:
     assert parse(answer(total="none", total_pages=2)).last_number == 2
 
 
+def test_page_of_many_records_is_plain() -> None:
+    page = parse_page(json.dumps({"offers": [{"id": "a"}] * 1000}).encode(), "offers", 1, 1000)
+    assert (len(page.records), page.doubt) == (1000, "")
+
+
 @pytest.mark.parametrize(
     "value,doubt",
     [

@@ -114,6 +114,28 @@ def test_only_one_page_after_the_announced_ones_is_fetched_ahead() -> None:
     assert [each.number for each in fetched if not each.is_announced] == [4, 5]
 
 
+def test_page_after_a_full_last_one_is_fetched_ahead() -> None:
+    fetched: list[Wanted] = []
+
+    def fetch(wanted: Wanted) -> PageResponse:
+        fetched.append(wanted)
+        found = response(wanted.number, 4)
+        found.page = Page(wanted.number, [{}] * SIZE, SIZE, 4 * SIZE, 4, is_full=True)
+        return found
+
+    with source_of(fetch, 8) as source:
+        pages = source.pages(None, SIZE)
+        next(pages)
+        next(pages)
+        ends = time.monotonic() + 60
+        while len(fetched) < 5 and time.monotonic() < ends:
+            time.sleep(0.001)
+        assert sorted((each.number, each.is_announced) for each in fetched) == [
+            *((number, True) for number in range(1, 5)),
+            (5, False),
+        ]
+
+
 def test_every_page_is_announced_without_a_count() -> None:
     fetched: list[Wanted] = []
 
@@ -370,6 +392,8 @@ def test_successes_raise_limit() -> None:
     throttle.speed_up()
     assert throttle.refusals == 0
     assert_limit(throttle, 2)
+    throttle.speed_up()
+    assert_limit(throttle, 2)  # each success allows less than one more
     for _ in range(100):
         throttle.speed_up()
     assert_limit(throttle, 4)

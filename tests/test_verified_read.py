@@ -231,6 +231,9 @@ def test_missing_count_needs_two_equal_passes() -> None:
     read, changes = run(default("ab", ("c", "d", "e"), total=None, total_pages=None))
     assert keys_of(changes) == [*"abcde"]
     assert (read.reason, read.passes) == (NOT_ANNOUNCED, 3)
+    read, changes = run(default("ab", ("c", "cd", "cd", "cd"), total=None, total_pages=None))
+    assert keys_of(changes) == [*"abcd"]
+    assert (read.reason, read.passes) == ("", 3)
 
 
 def test_page_without_a_new_record_is_no_proof() -> None:
@@ -635,6 +638,20 @@ def test_contacts_without_a_count() -> None:
     account = SimulatedAccount(count=lambda _: None).fill(150)
     read, found = contacts(account)
     assert (found, read.reason, read.passes) == (keys(account), "", 3)
+
+
+def test_contacts_that_are_taken_out_of_their_page() -> None:
+    account = SimulatedAccount().fill(200)
+    hidden = account.records[50]
+
+    def fetch(wanted: Wanted) -> PageResponse:
+        response = account.fetch(wanted)
+        response.page.records[:] = [each for each in response.page.records if each != hidden]
+        return response
+
+    read, changes = run(fetch, size=22, kind=OrderedRead)
+    assert {*keys_of(changes)} == keys(account) - {hidden["id"]}
+    assert read.reason == "199 records read, 200 announced"
 
 
 def test_equal_numbers_of_other_contacts_are_no_proof() -> None:
