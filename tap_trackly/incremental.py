@@ -52,7 +52,7 @@ def resend_reason(state: Mapping[str, Any], now: datetime, hours: int, fingerpri
         last = parse_time(state.get(LAST_FULL_SEND, now.isoformat()))
         latest = max(last, parse_time(state.get("replication_key_value")))
     except ValueError:
-        return "no bookmark, or an invalid time in the state"
+        return "the state has no valid bookmark"
     if latest > now:
         return "the state is from the future"
     if now - last >= timedelta(hours=hours) * 23 / 24:  # schedulers do not start a run to the second

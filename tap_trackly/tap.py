@@ -15,6 +15,7 @@ import click
 from singer_sdk import Tap
 from singer_sdk import typing as th
 from singer_sdk.exceptions import ConfigurationError, ConfigValidationError, SingerSDKError
+from singer_sdk.singerlib import StateMessage
 from typing_extensions import override
 
 from tap_trackly import input_files, streams
@@ -32,6 +33,7 @@ STREAMS: Sequence[type[TracklyStream]] = (
     streams.ContactsStream,
 )
 _Object = Mapping[str, Any]
+_NOT_SELECTED = "No stream is selected. Check `select` in meltano.yml, or the catalog."
 # In a regular expression of Python, $ also matches before a newline at the end.
 _URL = th.StringType(pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://(\[[0-9a-fA-F:]+\]|[\w.-]+)(:\d+)?(/[^\s?#]*)?$(?!\n)")
 _HEADER = th.StringType(pattern=r"^[!-~][ -~]*$(?!\n)")
@@ -129,13 +131,15 @@ class TapTrackly(Tap):
         """
         began, selected = time.monotonic(), self.selected_streams
         if not selected:
-            raise ConfigurationError("No stream is selected. Check `select` in meltano.yml, or the catalog.")
+            raise ConfigurationError(_NOT_SELECTED)
         maps = (self.config.get("stream_maps") or {}).values()
         mapped = {field for fields in maps if isinstance(fields, dict) for field in fields}
         for stream in selected:
             if unhashed := ", ".join({*stream.personal_fields} - mapped):
                 self.logger.info("%s: %s is loaded unhashed, see docs/personal-data.md.", stream.name, unhashed)
         self.sync_all()
+        # The SDK leaves out a STATE that repeats the last one; some targets return no state if a RECORD comes last.
+        self.message_writer.write_message(StateMessage(value=self.state))
         incomplete = [stream for stream in selected if stream.failure or stream.is_incomplete]
         results = "; ".join(f"{'failed' if stream.failure else 'incomplete'}: {stream.name}" for stream in incomplete)
         written = count(getattr(self.message_writer, "records", 0), "record")
@@ -202,6 +206,8 @@ class TapTrackly(Tap):
             given.config["max_retries"] = 1
             os.environ["TAP_TRACKLY_MAX_RETRIES"] = "1"
             tap = cls(config=given.config, catalog=ctx.params.get("catalog"), parse_env_config=given.parse_env)
+            if not tap.selected_streams:
+                raise ConfigurationError(_NOT_SELECTED)
             for stream in tap.selected_streams:
                 try:
                     tap.logger.info("%s: OK, %s", stream.name, count(stream.count_records(), "record"))

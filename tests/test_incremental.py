@@ -64,9 +64,9 @@ def test_is_old(signup_date: str | None, *, expected: bool) -> None:
         ("2026-03-02T13:00:00+01:00", ""),
         ("2026-03-02T12:00:00.000001+00:00", "the state is from the future"),
         ("2026-03-02T12:30:00", "the state is from the future"),
-        ("yesterday", "no bookmark, or an invalid time in the state"),
-        (5, "no bookmark, or an invalid time in the state"),
-        (None, "no bookmark, or an invalid time in the state"),
+        ("yesterday", "the state has no valid bookmark"),
+        (5, "the state has no valid bookmark"),
+        (None, "the state has no valid bookmark"),
     ],
 )
 def test_bookmark_of_another_time(bookmark: Any, reason: str) -> None:
@@ -112,7 +112,7 @@ def test_state_written_by_hand() -> None:
 def test_invalid_last_full_send(value: Any) -> None:
     assert (
         resend_reason({"replication_key_value": BOOKMARK, LAST_FULL_SEND: value}, NOW, 24, "a:1")
-        == "no bookmark, or an invalid time in the state"
+        == "the state has no valid bookmark"
     )
 
 

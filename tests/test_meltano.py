@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -19,10 +20,12 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pytest
 
+from sandbox.account import Account
 from sandbox.database import postgres
 from tests.fake_trackly import KEY, FakeTrackly
+from tests.project import shown
 from tests.servers import relay, serving
-from tests.tap import STREAMS, environment
+from tests.tap import STREAMS, TAP, environment
 
 PROJECT = Path(__file__).parent.parent
 MELTANO = PROJECT / ".venv-meltano" / "bin" / "meltano"
@@ -258,6 +261,22 @@ def test_selection_in_each_target(
         held, rows = trackly.account.records(stream), landed(stream)
         assert {str(row["id"]) for row in rows} == {str(record["id"]) for record in held}
         assert set(held[0]) - set(rows[0]) == {field}
+
+
+def test_recipe_without_meltano(trackly: FakeTrackly, tmp_path: Path) -> None:
+    trackly.account = Account(offers=12)
+    (recipe,) = [block for block in shown("README.md", "sh") if "states.jsonl" in block]
+    (tmp_path / "config.json").write_text(json.dumps({"api_key": KEY, "api_url": trackly.url}))
+    (tmp_path / "state.json").write_text("{}")
+    script = recipe.partition("# before the first run only\n")[2]
+    programs = [TAP.parent, PROJECT / ".meltano" / "loaders" / "target-jsonl" / "venv" / "bin"]
+    variables = environment(PATH=os.pathsep.join([*map(str, programs), os.environ["PATH"]]))
+    states = []
+    for _ in range(3):
+        subprocess.run(["/bin/bash", "-eu", "-c", script], cwd=tmp_path, env=variables, check=True)
+        states.append(json.loads((tmp_path / "state.json").read_text())["bookmarks"]["offers"])
+    assert states[0] == states[1] == states[2]
+    assert "replication_key_value" in states[0]
 
 
 def test_demo() -> None:

@@ -119,8 +119,9 @@ def test_deselected_fields(trackly: FakeTrackly) -> None:
     assert all({"id", "updated_at"} <= set(record) for record in run.records)
 
 
-def test_no_selected_stream() -> None:
-    run = run_tap({"api_key": "trk", "api_url": "http://127.0.0.1:9"}, catalog=selecting())
+@pytest.mark.parametrize("options", [[], ["--test"]])
+def test_no_selected_stream(options: list[str]) -> None:
+    run = run_tap({"api_key": "trk", "api_url": "http://127.0.0.1:9"}, *options, catalog=selecting())
     run.assert_failed("No stream is selected")
     assert run.messages == []
 

@@ -33,6 +33,10 @@ def read(file: Path) -> list[Any]:
     return manifests(file.read_text(encoding="utf-8"))
 
 
+def test_list_of_accounts_in_any_form() -> None:
+    assert many("acme\r", "", "globex") == many("acme", "globex")
+
+
 @pytest.mark.parametrize("file", [EXAMPLE / "secret.yaml", EXAMPLE / "one-account.yaml"], ids=lambda file: file.name)
 def test_manifests_are_valid(file: Path) -> None:
     for manifest in read(file):
