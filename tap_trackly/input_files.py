@@ -13,7 +13,12 @@ from singer_sdk.singerlib.catalog import REPLICATION_FULL_TABLE, REPLICATION_INC
 
 from tap_trackly.records import parse_time
 
-_SECRET = {"api_key", "api_url", "stream_map_config"}  # settings whose values may contain secrets
+# What is expected of settings whose values are not shown, because they may contain secrets.
+_SECRET = {
+    "api_key": "text",
+    "api_url": "an http or https URL without user, query and fragment",
+    "stream_map_config": "an object",
+}
 
 
 def read_object(content: bytes, option: str) -> dict[str, Any]:
@@ -43,7 +48,7 @@ def read_config(path: str) -> dict[str, Any]:
 def explain(error: str) -> str:
     """Return an error of the SDK's validation, such as "101 is ... in config['page_size']", without secrets."""
     name = error.rpartition(" in config['")[2].removesuffix("']")
-    return f"{name} is not valid" if name in _SECRET else error
+    return f"{name} is not valid: expected {_SECRET[name]}" if name in _SECRET else error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -38,7 +38,7 @@ class LineWriter(MsgSpecWriter):
         self.records = 0
         self._group = 1 << 16 if stat.S_ISREG(os.fstat(_STDOUT).st_mode) else _GROUP  # a file does not block
         self._waiting = bytearray()
-        os.set_blocking(_STDOUT, True)
+        os.set_blocking(_STDOUT, True)  # otherwise a busy target would be an error
         atexit.register(self._flush_at_exit)
 
     @override

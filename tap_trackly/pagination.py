@@ -58,7 +58,7 @@ class Page(msgspec.Struct):
 
 
 class PageResponse(requests.Response):
-    """A response that was validated."""
+    """What is kept of a response: its page."""
 
     page: Page
 

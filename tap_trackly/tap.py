@@ -42,7 +42,7 @@ _CHOICE = th.CustomType({"type": ["array"], "items": {"type": "string", "enum": 
 
 
 def _setting(name: str, kind: Any, description: str, **options: Any) -> th.Property[Any]:
-    title = name.replace("_", " ").capitalize().replace("Api", "API")
+    title = name.replace("_", " ").capitalize().replace("Api", "API").replace("url", "URL")
     return th.Property(name, kind, title=title, description=description, **options)
 
 
@@ -57,7 +57,9 @@ class TapTrackly(Tap):
         _setting("start_date", th.DateTimeType, "Incremental streams skip records last updated before this time."),
         _setting("offer_statuses", _CHOICE, "Offer statuses to read: active, paused, archived.", default=_STATUSES),
         _setting("page_size", th.IntegerType(minimum=1, maximum=100), "Records per page; default: endpoint maximum."),
-        _setting("full_resend_hours", th.IntegerType(minimum=0, maximum=8760), "Hours between resends.", default=24),
+        _setting(
+            "full_resend_hours", th.IntegerType(minimum=0, maximum=8760), "Hours between full resends.", default=24
+        ),
         _setting("concurrency", th.IntegerType(minimum=1, maximum=32), "Concurrent requests.", default=8),
         _setting("request_timeout", th.IntegerType(minimum=1, maximum=3600), "Timeout in seconds.", default=60),
         _setting("max_retries", th.IntegerType(minimum=0, maximum=100), "Retries per request.", default=5),
@@ -204,7 +206,7 @@ class TapTrackly(Tap):
         if value == "all":
             given, status = ctx.params["config"], 0
             given.config["max_retries"] = 1
-            os.environ["TAP_TRACKLY_MAX_RETRIES"] = "1"
+            os.environ["TAP_TRACKLY_MAX_RETRIES"] = "1"  # has precedence with --config=ENV
             tap = cls(config=given.config, catalog=ctx.params.get("catalog"), parse_env_config=given.parse_env)
             if not tap.selected_streams:
                 raise ConfigurationError(_NOT_SELECTED)

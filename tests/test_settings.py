@@ -38,7 +38,7 @@ def test_missing_api_key(config: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("key", [[SECRET], {SECRET: 1}, 735194682, 10**400, True])
 def test_invalid_api_key(key: Any) -> None:
-    assert refused(api_key=key) == "Invalid settings: api_key is not valid."
+    assert refused(api_key=key) == "Invalid settings: api_key is not valid: expected text."
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,8 @@ def test_invalid_api_key(key: Any) -> None:
     ],
 )
 def test_invalid_api_url(url: Any) -> None:
-    assert refused(api_key=SECRET, api_url=url) == "Invalid settings: api_url is not valid."
+    expected = "an http or https URL without user, query and fragment"
+    assert refused(api_key=SECRET, api_url=url) == f"Invalid settings: api_url is not valid: expected {expected}."
 
 
 @pytest.mark.parametrize("name", ["api_url", "user_agent"])
