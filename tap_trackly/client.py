@@ -153,7 +153,7 @@ class TracklyStream(RESTStream[int]):
         status, words = response.status_code, api_words(response.content, only_code=bool(self.personal_fields))
         advice = transport.ADVICE.get(status, "")
         if location := response.headers.get("Location"):
-            advice = f"It points to {one_line(location)}. {transport.ADVICE[404]}"
+            advice = f"It redirects to {one_line(location)}. Check the setting api_url; redirects are not followed."
         return f"{response.url}: HTTP {status}{words}. {advice}".rstrip()
 
     @override

@@ -33,7 +33,6 @@ STREAMS: Sequence[type[TracklyStream]] = (
     streams.ContactsStream,
 )
 _Object = Mapping[str, Any]
-_NOT_SELECTED = "No stream is selected. Check `select` in meltano.yml, or the catalog."
 # In a regular expression of Python, $ also matches before a newline at the end.
 _URL = th.StringType(pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://(\[[0-9a-fA-F:]+\]|[\w.-]+)(:\d+)?(/[^\s?#]*)?$(?!\n)")
 _HEADER = th.StringType(pattern=r"^[!-~][ -~]*$(?!\n)")
@@ -76,6 +75,12 @@ class TapTrackly(Tap):
         given = {name: value for name, value in (config or {}).items() if value is not None}
         given |= {name: value.strip() for name, value in given.items() if isinstance(value, str)}
         MaskingFormatter.secret = str(given.get("api_key") or os.environ.get("TAP_TRACKLY_API_KEY", "")).strip()
+        self.append_builtin_config(self.config_jsonschema)
+        # The SDK knows two settings that are not in its schema.
+        known = [*self.config_jsonschema["properties"], "emit_activate_version_messages", "loglevel"]
+        for name in given:
+            if name not in known and not name.startswith("_"):
+                self.logger.warning("Unknown setting %s is ignored. %s", name, input_files.did_you_mean(name, known))
         own = None if catalog is None else input_files.own_catalog(catalog, STREAMS)
         try:
             super().__init__(config=given, catalog=own, **kwargs)
@@ -86,11 +91,6 @@ class TapTrackly(Tap):
         url = urlsplit(self.config["api_url"])
         if url.scheme == "http" and url.hostname not in {"localhost", "127.0.0.1", "::1"}:
             self.logger.warning("The API key is sent unencrypted: the setting api_url is http, not https.")
-        # The SDK knows two settings that are not in its schema.
-        known = [*self.config_jsonschema["properties"], "emit_activate_version_messages", "loglevel"]
-        for name in self.config:
-            if name not in known and not name.startswith("_"):
-                self.logger.warning("Unknown setting %s is ignored. %s", name, input_files.did_you_mean(name, known))
 
     @property
     @override
@@ -99,10 +99,15 @@ class TapTrackly(Tap):
         found: Any = super().streams
         return {stream.name: found[stream.name] for stream in STREAMS}  # type: ignore[misc]
 
-    @property
     def selected_streams(self) -> list[TracklyStream]:
-        """The selected streams."""
-        return [stream for stream in self.streams.values() if stream.selected]
+        """Return the selected streams.
+
+        Raises:
+            ConfigurationError: If there are none.
+        """
+        if selected := [stream for stream in self.streams.values() if stream.selected]:
+            return selected
+        raise ConfigurationError("No stream is selected. Check `select` in meltano.yml, or the catalog.")
 
     @override
     def discover_streams(self) -> Sequence[TracklyStream]:
@@ -119,7 +124,7 @@ class TapTrackly(Tap):
         schemas = {stream.name: stream.effective_schema["properties"] for stream in self.streams.values()}
         if errors := [*input_files.setting_errors(self.config, schemas)]:
             raise ConfigurationError(f"Invalid setting {' '.join(errors)}")
-        selected = [stream.name for stream in self.selected_streams]
+        selected = [name for name, stream in self.streams.items() if stream.selected]
         for name, found in input_files.mapped_streams(self.config.get("stream_maps") or {}, selected).items():
             if not found:
                 self.logger.info("The map for '%s' in stream_maps is not used: the stream is not selected.", name)
@@ -131,9 +136,7 @@ class TapTrackly(Tap):
         Raises:
             ConfigurationError: If no stream is selected.
         """
-        began, selected = time.monotonic(), self.selected_streams
-        if not selected:
-            raise ConfigurationError(_NOT_SELECTED)
+        began, selected = time.monotonic(), self.selected_streams()
         maps = (self.config.get("stream_maps") or {}).values()
         mapped = {field for fields in maps if isinstance(fields, dict) for field in fields}
         for stream in selected:
@@ -208,9 +211,7 @@ class TapTrackly(Tap):
             given.config["max_retries"] = 1
             os.environ["TAP_TRACKLY_MAX_RETRIES"] = "1"  # has precedence with --config=ENV
             tap = cls(config=given.config, catalog=ctx.params.get("catalog"), parse_env_config=given.parse_env)
-            if not tap.selected_streams:
-                raise ConfigurationError(_NOT_SELECTED)
-            for stream in tap.selected_streams:
+            for stream in tap.selected_streams():
                 try:
                     tap.logger.info("%s: OK, %s", stream.name, count(stream.count_records(), "record"))
                 except ListingError as error:

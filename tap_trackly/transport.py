@@ -26,7 +26,7 @@ ERRORS = (HTTPError, OSError, TypeError, ValueError)
 ADVICE = {
     401: "Check the setting api_key; keys are created under Settings > API Keys.",
     403: "The account has no access: deselect the stream, or ask the owner of the account or Trackly.",
-    404: "Check the setting api_url; redirects are not followed.",
+    404: "Check the setting api_url.",
     407: "Check the user and password in the environment variable HTTPS_PROXY or HTTP_PROXY.",
 }
 _CHECK = "Check api_key, api_url and the variables HTTPS_PROXY, HTTP_PROXY and ALL_PROXY; SOCKS needs PySocks."

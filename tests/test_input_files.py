@@ -140,7 +140,7 @@ CATALOG_ENTRIES = {
 @pytest.mark.parametrize("form", CATALOG_ENTRIES)
 def test_catalog_selects_a_stream_with_its_own_keys(form: str) -> None:
     tap = tap_with({"streams": [CATALOG_ENTRIES[form]]})
-    (stream,) = tap.selected_streams
+    (stream,) = tap.selected_streams()
     own = tap_with(None).streams["offers"]
     assert stream.name == "offers"
     assert ([*stream.primary_keys], stream.replication_key) == (["id"], "updated_at")
@@ -163,7 +163,7 @@ def test_replication_method_is_taken_from_the_catalog(place: str) -> None:
     entry = entry_of("offers", replication_method="FULL_TABLE")
     if place != "entry":
         entry = entry_of("offers", replication_method=None, metadata=root_only(**{place: "FULL_TABLE"}))
-    (stream,) = tap_with({"streams": [entry]}).selected_streams
+    (stream,) = tap_with({"streams": [entry]}).selected_streams()
     assert (stream.replication_method, stream.replication_key) == ("FULL_TABLE", "updated_at")
 
 
@@ -175,9 +175,9 @@ def test_replication_key_for_all_streams(key: str) -> None:
         for each in entry["metadata"]:
             if not each["breadcrumb"]:
                 each["metadata"]["replication-key"] = key
-    found = {stream.name: stream.replication_key for stream in tap_with(catalog).selected_streams}
+    found = {stream.name: stream.replication_key for stream in tap_with(catalog).selected_streams()}
     assert found == {"offers": "updated_at", "lists": None, "contacts": None}
-    methods = {stream.name: stream.replication_method for stream in tap_with(catalog).selected_streams}
+    methods = {stream.name: stream.replication_method for stream in tap_with(catalog).selected_streams()}
     assert methods == {"offers": "INCREMENTAL", "lists": "FULL_TABLE", "contacts": "FULL_TABLE"}
 
 
@@ -185,13 +185,13 @@ def test_replication_method_in_the_metadata_has_precedence() -> None:
     """What `--discover` prints has one beside the metadata, which users edit."""
     metadata = root_only(**{"replication-method": "INCREMENTAL"})
     entry = entry_of("contacts", replication_method="FULL_TABLE", metadata=metadata)
-    (stream,) = tap_with({"streams": [entry]}).selected_streams
+    (stream,) = tap_with({"streams": [entry]}).selected_streams()
     assert stream.replication_method == "INCREMENTAL"
 
 
 def test_optional_replication_key() -> None:
     entry = entry_of("contacts", replication_method="INCREMENTAL")
-    (stream,) = tap_with({"streams": [entry]}).selected_streams
+    (stream,) = tap_with({"streams": [entry]}).selected_streams()
     assert stream.replication_key == stream.optional_replication_key
     assert stream.replication_method == "INCREMENTAL"
 
@@ -199,7 +199,7 @@ def test_optional_replication_key() -> None:
 def test_types_are_taken_from_the_catalog_except_of_keys() -> None:
     entry = entry_of("offers")
     properties = {name: {"type": ["integer", "null"]} for name in ("id", "updated_at", "external_id", "colour")}
-    (stream,) = tap_with({"streams": [{**entry, "schema": {"properties": properties}}]}).selected_streams
+    (stream,) = tap_with({"streams": [{**entry, "schema": {"properties": properties}}]}).selected_streams()
     effective = stream.effective_schema["properties"]
     assert effective["external_id"] == {"type": ["integer", "null"]}
     assert effective["id"] == entry["schema"]["properties"]["id"]
@@ -218,7 +218,7 @@ def test_other_streams_and_deselected_ones_are_not_read() -> None:
     foreign = {**entry_of("offers"), "tap_stream_id": "orders", "stream": "orders"}
     deselected = entry_of("lists", metadata=root_only(selected=False))
     tap = tap_with({"streams": [foreign, deselected, {"stream": "audiences"}]})
-    assert [stream.name for stream in tap.selected_streams] == ["audiences"]
+    assert [stream.name for stream in tap.selected_streams()] == ["audiences"]
 
 
 @pytest.mark.parametrize(

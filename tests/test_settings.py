@@ -141,6 +141,12 @@ def unknown(name: str, caplog: pytest.LogCaptureFixture) -> list[str]:
     return [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
 
 
+def test_misspelt_api_key(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ConfigurationError, match="'api_key' is a required property"):
+        TapTrackly(config={"apikey": SECRET})
+    assert "Unknown setting apikey is ignored. Did you mean api_key?" in caplog.messages
+
+
 @pytest.mark.parametrize(
     "name,similar",
     [("pagesize", "page_size"), ("api_ulr", "api_url"), ("apikey", "api_key"), ("start-date", "start_date")],

@@ -26,6 +26,7 @@ TESTED_ELSEWHERE = {
     "`Failed to parse JSON array from string: 'active'`",
     "`Incomplete read`",
     "`The target stopped reading`",
+    "`redirects are not followed`",
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "`'api_key' is a required property`": {"api_key": None},
@@ -33,7 +34,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "`Invalid setting stream_maps`": {"stream_maps": {"offers": {"net": "payout * 0.9"}}},
     "`Unknown setting pagesize is ignored. Did you mean page_size?`": {"pagesize": 10},
     "`HTTP 401`": {"api_key": "trk_revoked"},
-    "`Check the setting api_url; redirects are not followed.`": {"api_url": "{url}/v1"},
+    "`HTTP 404` and `Check the setting api_url`": {"api_url": "{url}/v1"},
     "`Check the setting api_url. Gave up after`": {"api_url": "http://127.0.0.1:9"},
 }
 ANSWERS: dict[str, tuple[int, Any]] = {
