@@ -21,7 +21,7 @@ from singer_sdk.streams.rest import PageContext, RESTStream
 from typing_extensions import override
 
 from tap_trackly import incremental, pagination, transport
-from tap_trackly.log import ReadLog, api_words, count, one_line
+from tap_trackly.log import ReadLog, api_words, one_line
 from tap_trackly.prefetch import PageSource, Throttle, Wanted
 from tap_trackly.records import RecordConverter, parse_time, utc_text
 from tap_trackly.verified_read import Changes, OrderedRead, VerifiedRead
@@ -330,8 +330,8 @@ class Connection:
             raise pagination.ListingError(str(error)) from None
         except RetriableAPIError as error:
             kind = ConfigurationError if transport.is_unreachable(error) else pagination.ListingError
-            tries = count(stream.backoff_max_tries(), "try").replace("trys", "tries")
-            raise kind(f"{error} Gave up after {tries}.") from None
+            tries = stream.backoff_max_tries()
+            raise kind(f"{error} Gave up after {tries} {'try' if tries == 1 else 'tries'}.") from None
 
     def _send(self, wanted: Wanted, request: requests.PreparedRequest, _: Context | None) -> requests.Response:
         stream = self._stream

@@ -68,7 +68,7 @@ class _Seen:
 
     def __init__(self) -> None:
         self.keys: set[int] = set()
-        self.known = self.keys
+        self.known: set[int] | _Keys = self.keys
         self.total: int | None = None
         self.edges: dict[int, set[int]] = {}
         self.has_moved = False
@@ -83,7 +83,7 @@ class _Seen:
         """
         # While nothing moves, records that one pass missed may be among those of another one.
         if before and before.total == self.total:
-            self.known = self.keys | before.known.difference(*others)
+            self.known = self.keys | {*before.known}.difference(*others)
         if self.gap:
             return self.gap
         if len(self.known) < (self.total or 0):
@@ -257,61 +257,55 @@ class OrderedRead(VerifiedRead):
     def __init__(self, *args: Any, is_old: Callable[[Record], bool] | None = None) -> None:
         super().__init__(*args)
         self._is_old = is_old
-        self._counted = _DistinctCount()
-        self._all_totals: set[int] = set()
-        self._gap = ""
+        self._keys = _Keys()
         self._is_disordered = False
 
     @override
-    def __iter__(self) -> Iterator[Changes]:
-        if self._size >= _SMALLEST_OVERLAPPING_SIZE:
-            yield from self._read_overlapping_pass()
-        if self.reason != _ENDLESS:
-            yield from super().__iter__()
+    def _read_listing(self, listing: str | None, following: Sequence[str | None]) -> Iterator[Changes]:
+        if self.passes == 1 and self._size >= _SMALLEST_OVERLAPPING_SIZE:
+            yield from self._read_overlapping(listing, self._passed[listing])
+        else:
+            self._states = dict.fromkeys(self._keys, 0) | self._states
+            yield from super()._read_listing(listing, following)
 
-    def _read_overlapping_pass(self) -> Iterator[Changes]:
-        self.passes = 1
-        try:
-            yield from self._read_overlapping()
-            self.reason = self._gap or self._judge_count()
-        except ListingError as error:
-            self.errors.append(error)
-        self.records = self._counted.total()
-        if self.reason not in {"", _ENDLESS} and not self.errors:
-            seen = self._passed[self._listings[0]] = _Seen()
-            seen.known, seen.total = {*self._counted}, self.announced
-            seen.has_moved = bool(self._gap) or len(self._all_totals) > 1
-            self._states, self.records = {}, 0
-            self._source.discard()
-
-    def _read_overlapping(self) -> Iterator[Changes]:
-        """Read the listing in overlapping pages, and then its first page again."""
+    def _read_overlapping(self, listing: str | None, seen: _Seen) -> Iterator[Changes]:
+        """Read a listing in overlapping pages, and then its first page again."""
         first: dict[int, int] = {}  # the states of the records of the first page
-        for wanted, page, keys in self._overlapping_pages():
-            yield self._changes(wanted.listing, page, keys)
+        totals = set()
+        for wanted, page, keys in self._overlapping_pages(listing, seen):
+            yield self._changes(listing, page, keys)
             first = first or {key: self._states[key] for key in keys}
+            totals.add(page.total)
             if not _is_as_requested(page, wanted):
-                self._gap = "the API does not return pages of the requested size"
-                return
+                seen.gap = "the API does not return pages of the requested size"
+                break
             if len(page.records) < wanted.size and wanted.number * wanted.size >= (page.total or 0):
                 break
             if self._is_old and page.records and all(map(self._is_old, page.records)):
-                self._all_totals = {0}  # the other records need not be read
+                totals = {0}  # the other records need not be read
                 break
-        else:
-            self._gap = _ENDLESS
-            return
         self._source.discard()
         self._states |= first
-        page = self._source.page(Wanted(self._listings[0], 1, self._size))
+        page = self._source.page(Wanted(listing, 1, self._size))
         keys = [*map(self._key_of, page.records)]
-        yield self._changes(self._listings[0], page, keys)
+        yield self._changes(listing, page, keys)
         if first.keys().isdisjoint(keys) and (first or keys):
-            self._gap = _CHANGING
+            seen.gap = seen.gap or _CHANGING
+        self._keys.add(keys)
+        self.records = len(self._keys)
+        self._judge_count(seen, {each for each in (*totals, page.total) if each is not None})
 
-    def _overlapping_pages(self) -> Iterator[tuple[Wanted, Page, list[int]]]:
+    def _judge_count(self, seen: _Seen, totals: set[int]) -> None:
+        least = min(totals, default=0)
+        # Records without a fixed place can be missed, and others counted in their place.
+        if self._is_disordered and self.records >= least and totals != {self.records}:
+            seen.gap = seen.gap or "the order of the listing differs from request to request"
+        seen.known, seen.total = self._keys, max(self.records, least)
+        seen.has_moved = bool(seen.gap) or (self.records < least and len(totals) > 1)
+
+    def _overlapping_pages(self, listing: str | None, seen: _Seen) -> Iterator[tuple[Wanted, Page, list[int]]]:
         """Yield each page with its request and its keys."""
-        windows, place, returns = [Wanted(self._listings[0], 1, self._size)], 0, 0
+        windows, place, returns = [Wanted(listing, 1, self._size)], 0, 0
         announced = latest = 0  # the numbers of the last page, and of the last one with a new record
         while windows[place].number <= min(announced, latest) + _MAX_UNANNOUNCED_PAGES:
             page = self._source.page(windows[place], windows[place + 1 :])
@@ -322,13 +316,14 @@ class OrderedRead(VerifiedRead):
                     returns, place = returns + 1, place - 1
                     self._source.discard()
                     continue
-                self._gap = _CHANGING
+                seen.gap = _CHANGING
             if len(known) < len(keys):
                 latest = windows[place].number
                 if place:  # new records follow the last ones that were read
                     last = [*islice(reversed(self._states), len(known))]
                     self._is_disordered |= keys[: len(known)] != last[::-1]
             announced = announced or page.last_number
+            self._keys.add(keys)
             yield windows[place], page, keys
             for key in [*islice(self._states, max(0, len(self._states) - _REMEMBERED_PAGES * self._size))]:
                 del self._states[key]
@@ -337,25 +332,11 @@ class OrderedRead(VerifiedRead):
                 len(windows) < place + _LOOK_AHEAD and windows[-1].number * windows[-1].size < self.announced
             ):
                 windows.append(_next_window(windows[-1], self._size))
-
-    @override
-    def _changes(self, listing: str | None, page: Page, keys: Sequence[int]) -> Changes:
-        self._counted.add(keys)
-        if page.total is not None:
-            self._all_totals.add(page.total)
-        return super()._changes(listing, page, keys)
-
-    def _judge_count(self) -> str:
-        count, total = self._counted.total(), min(self._all_totals)
-        if count < total:
-            return f"{count} records read, {total} announced"
-        # Records without a fixed place can be missed, and others counted in their place.
-        is_proof = self._all_totals == {count} or not self._is_disordered
-        return "" if is_proof else "the order of the listing differs from request to request"
+        seen.gap = _ENDLESS
 
 
-class _DistinctCount:
-    """Counts different keys, in 8 bytes each."""
+class _Keys:
+    """Different keys, in 8 bytes each."""
 
     def __init__(self) -> None:
         self._buckets = [array("q") for _ in range(64)]
@@ -363,12 +344,12 @@ class _DistinctCount:
     def __iter__(self) -> Iterator[int]:
         return chain.from_iterable(self._buckets)
 
+    def __len__(self) -> int:
+        return sum(len({*bucket}) for bucket in self._buckets)
+
     def add(self, keys: Iterable[int]) -> None:
         for key in keys:
             self._buckets[key & 63].append(key)
-
-    def total(self) -> int:
-        return sum(len({*bucket}) for bucket in self._buckets)
 
 
 def _next_window(window: Wanted, largest: int) -> Wanted:
