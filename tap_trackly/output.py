@@ -4,7 +4,6 @@ import atexit
 import logging
 import os
 import signal
-import stat
 import threading
 from contextlib import nullcontext
 
@@ -36,7 +35,6 @@ class LineWriter(MsgSpecWriter):
 
     def __init__(self) -> None:
         self.records = 0
-        self._group = 1 << 16 if stat.S_ISREG(os.fstat(_STDOUT).st_mode) else _GROUP  # a file does not block
         self._waiting = bytearray()
         os.set_blocking(_STDOUT, True)  # otherwise a busy target would be an error
         atexit.register(self._flush_at_exit)
@@ -50,7 +48,7 @@ class LineWriter(MsgSpecWriter):
         """
         self.records += isinstance(message, RecordMessage)
         line = self.format_message(message)
-        if len(self._waiting) + len(line) > self._group:
+        if len(self._waiting) + len(line) > _GROUP:
             self.flush()
         self._waiting += line
         if isinstance(message, StateMessage):
