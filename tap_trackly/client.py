@@ -153,7 +153,8 @@ class TracklyStream(RESTStream[int]):
         status, words = response.status_code, api_words(response.content, only_code=bool(self.personal_fields))
         advice = transport.ADVICE.get(status, "")
         if location := response.headers.get("Location"):
-            advice = f"It redirects to {one_line(location)}. Check the setting api_url; redirects are not followed."
+            target = one_line(location.partition("?")[0])
+            advice = f"It redirects to {target}. Check the setting api_url; redirects are not followed."
         return f"{response.url}: HTTP {status}{words}. {advice}".rstrip()
 
     @override
@@ -249,8 +250,11 @@ class TracklyStream(RESTStream[int]):
         converted = converter.convert_all(changes.records, is_clean=page.is_clean)
         for raw, (record, changed) in zip(changes.records, converted, strict=True):
             if missing := [name for name in keys if record[name] in {None, ""}]:
-                place = f"{changes.listing or 'default'} listing, page {page.number}, record {changes.place(raw)}"
-                log.without_key(f"{place}: key field '{missing[0]}' is missing or invalid")
+                failure = "another one"  # only the first failure is logged, and the number of the others
+                if not log.failures:
+                    place = f"{changes.listing or 'default'} listing, page {page.number}, record {changes.place(raw)}"
+                    failure = f"a record is left out: {place}: key field '{missing[0]}' is missing or invalid."
+                log.failures.append(failure)
                 continue
             if changed:
                 log.changed_values({name: raw.get(name) for name in keys}, changed)

@@ -17,8 +17,13 @@ from tap_trackly.records import parse_time
 _SECRET = {
     "api_key": "text",
     "api_url": "an http or https URL without user, query and fragment",
+    "stream_maps": "an object with an object or null for each stream",
     "stream_map_config": "an object",
+    "faker_config": "an object with seed and locale",
+    "batch_config": "an object with encoding and storage",
 }
+_MAP_OPTIONS = {"__alias__", "__else__", "__filter__", "__key_properties__", "__source__"}
+_TYPES = {"boolean", "integer", "number", "object", "string"}
 
 
 def read_object(content: bytes, option: str) -> dict[str, Any]:
@@ -47,7 +52,7 @@ def read_config(path: str) -> dict[str, Any]:
 
 def explain(error: str) -> str:
     """Return an error of the SDK's validation, such as "101 is ... in config['page_size']", without secrets."""
-    name = error.rpartition(" in config['")[2].removesuffix("']")
+    name = error.rpartition(" in config['")[2].partition("']")[0]
     return f"{name} is not valid: expected {_SECRET[name]}" if name in _SECRET else error
 
 
@@ -58,8 +63,19 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def mapped_streams(maps: Mapping[str, Any], streams: Collection[str]) -> dict[str, list[str]]:
     """Return the streams to which each map in the setting stream_maps applies."""
-    sources = {name: fields.get("__source__", name) for name, fields in maps.items() if isinstance(fields, dict)}
-    return {name: matching(streams, str(sources.get(name, name))) for name in maps if not name.startswith("__")}
+    return {name: matching(streams, _source(name, maps[name])) for name in maps if not name.startswith("__")}
+
+
+def is_loaded_as_is(field: str, stream: str, maps: Mapping[str, Any]) -> bool:
+    """Return whether a field of a stream is loaded unchanged, also in a copy of the stream."""
+    applied = [maps[name] for name, found in mapped_streams(maps, [stream]).items() if found]
+    copies = [fields for fields in applied if isinstance(fields, dict) and "__source__" in fields]
+    original = [fields for fields in applied if fields not in copies][-1:] or [None if "__else__" in maps else {}]
+    return any(
+        fields.get(field, None if "__else__" in fields else field) == field
+        for fields in (*original, *copies)
+        if isinstance(fields, dict)
+    )
 
 
 def setting_errors(config: Mapping[str, Any], schemas: Mapping[str, Iterable[str]]) -> Iterator[str]:
@@ -76,22 +92,35 @@ def setting_errors(config: Mapping[str, Any], schemas: Mapping[str, Iterable[str
     for name in ("stream_maps", "flattening_enabled"):
         if config.get(name) and config.get("batch_config"):
             yield f"batch_config: it cannot be combined with {name}."
-    maps = config.get("stream_maps") or {}
-    for name, found in mapped_streams(maps, schemas).items():
+    yield from (f"stream_maps: {error}" for error in _map_errors(config.get("stream_maps") or {}, schemas))
+
+
+def _map_errors(maps: Mapping[str, Any], schemas: Mapping[str, Iterable[str]]) -> Iterator[str]:
+    mapped = mapped_streams(maps, schemas)
+    for name, found in mapped.items():
         if not found:
-            yield f"stream_maps: unknown stream '{name}'. {did_you_mean(name, schemas)}"
+            source = _source(name, maps[name])
+            yield f"unknown stream '{source}'. {did_you_mean(source, schemas)}"
         elif isinstance(maps[name], dict):
-            known = {field for stream in found for field in schemas[stream]}
-            for field, expression in maps[name].items():
-                # Flattened fields have names such as metadata__geo, options such as __filter__.
-                if expression in (None, "__NULL__") and field.partition("__")[0] not in {"", *known}:
-                    yield f"stream_maps: unknown field '{field}' of stream '{name}'. {did_you_mean(field, known)}"
+            known = _MAP_OPTIONS.union(*(schemas[stream] for stream in found))
+            for field in maps[name].keys() - known:
+                if field.startswith("__") or maps[name][field] in (None, "__NULL__"):
+                    yield f"unknown field '{field}' of stream '{name}'. {did_you_mean(field, known)}"
+    for stream in schemas:  # of several maps of a stream, the SDK uses the last one
+        names = [name for name in mapped if stream in mapped[name] and _source(name, maps[name]) == name]
+        if names[1:] and names[-1] != stream:
+            yield f"of '{names[-2]}' and '{names[-1]}', only the last one would apply to stream '{stream}'."
+
+
+def _source(name: str, fields: Any) -> str:
+    return str(fields.get("__source__", name)) if isinstance(fields, dict) else name
 
 
 def own_catalog(catalog: Mapping[str, Any], streams: Iterable[Any]) -> dict[str, Any]:
     """Return the entries of streams of this tap, with the tap's own keys and fields.
 
-    From the catalog, the tap takes the selection, the replication method and the types of fields that are not keys.
+    From the catalog, the tap takes the selection, the replication method and the simple types of fields that are not
+    keys.
 
     Args:
         catalog: The catalog.
@@ -109,7 +138,11 @@ def own_catalog(catalog: Mapping[str, Any], streams: Iterable[Any]) -> dict[str,
 
 def _own_entry(stream: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     metadata = {tuple(each["breadcrumb"]): {**each["metadata"]} for each in given.get("metadata") or []}
-    root = metadata.setdefault((), {} if metadata else {"selected": True})
+    schema = given.get("schema") or {}
+    # Without metadata, the catalog is a shortened or an old one.
+    is_selected = given.get("selected", schema.get("selected", stream.selected_by_default))
+    root = metadata.setdefault((), {} if metadata else {"selected": is_selected})
+    root |= {"selected": root["selected"].lower() == "true"} if isinstance(root.get("selected"), str) else {}
     methods = (root.get("replication-method"), given.get("replication_method"), root.get("forced-replication-method"))
     method = next((each for each in methods if each in {REPLICATION_FULL_TABLE, REPLICATION_INCREMENTAL}), None)
     key = stream.replication_key or (stream.optional_replication_key if method == REPLICATION_INCREMENTAL else None)
@@ -119,14 +152,25 @@ def _own_entry(stream: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     own = stream.schema["properties"]
     for name in own:
         metadata.setdefault(("properties", name), {})["inclusion"] = "automatic" if name in keys else "available"
-    types = (given.get("schema") or {}).get("properties") or {}  # those that are no objects raise an error
-    properties = {name: own[name] if name in keys else {**(types.get(name) or own[name])} for name in own}
+    types = schema.get("properties") or {}
+    properties = {name: own[name] if name in keys else _own_type(own[name], types.get(name) or {}) for name in own}
     return {
         "tap_stream_id": stream.name,
         "key_properties": [*stream.primary_keys],
         "schema": {**stream.schema, "properties": properties},
         "metadata": [{"breadcrumb": [*path], "metadata": each} for path, each in metadata.items()],
     }
+
+
+def _own_type(own: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the type of a field in a catalog if the tap can convert any value to it, or else its own."""
+    kinds = given.get("type", [])
+    kinds = {kinds} if isinstance(kinds, str) else {*kinds} - {"null"}
+    if kinds < {*own["type"]}:
+        return {**own, **{name: given[name] for name in ("properties",) if name in given}}  # for flattening
+    if len(kinds) != 1 or not kinds <= _TYPES:
+        return own
+    return {"type": [*kinds, "null"], **({"format": "date-time"} if given.get("format") == "date-time" else {})}
 
 
 def own_state(state: Mapping[str, Any], streams: Collection[str]) -> dict[str, Any]:
@@ -144,7 +188,7 @@ def own_state(state: Mapping[str, Any], streams: Collection[str]) -> dict[str, A
 
 
 def _own_bookmark(bookmark: Mapping[str, Any]) -> dict[str, Any]:
-    own = {name: value for name, value in bookmark.items() if name != "partitions"}
+    own = {name: value for name, value in bookmark.items() if name not in {"partitions", "progress_markers"}}
     try:
         parse_time(own.get("replication_key_value"))
     except ValueError:

@@ -2,10 +2,12 @@
 
 import json
 import logging
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from typing_extensions import override
 
@@ -32,7 +34,10 @@ class MaskingFormatter(logging.Formatter):
 
 def _masked(text: str) -> str:
     secret = MaskingFormatter.secret
-    return text.replace(secret, "***") if len(secret) >= _SHORTEST_KEY else text
+    if len(secret) >= _SHORTEST_KEY:
+        for form in (secret, quote(secret, safe=""), json.dumps(secret)[1:-1]):
+            text = text.replace(form, "***")
+    return text
 
 
 def one_line(text: str, limit: int = _MAX_WORDS) -> str:
@@ -54,8 +59,9 @@ def api_words(body: bytes, *, only_code: bool = False) -> str:
     """
     try:
         answer = json.loads(body)
-        names = ("code",) if only_code else ("error", "code", "message")
-        words = " / ".join(str(answer[name]) for name in names if answer.get(name))
+        words = " / ".join(str(answer[name]) for name in ("error", "code", "message") if answer.get(name))
+        if only_code:
+            words = code if re.fullmatch("[A-Za-z_]+", code := str(answer.get("code") or "")) else ""
     except (AttributeError, RecursionError, ValueError):  # not an object, too deep, not JSON
         return ""
     return f", {one_line(words)}" if words else ""
@@ -99,10 +105,6 @@ class ReadLog:
             if self._changed[name] == 1 and len(self._changed) <= _MAX_FIELDS:
                 shown = [f"{each}={one_line(str(key[each]))}" for each in key if each not in self._personal_fields]
                 self._log(logging.WARNING, "record %s: field '%s' %s.", " ".join(shown), one_line(name), reason)
-
-    def without_key(self, failure: str) -> None:
-        """Note that a record is left out, because it has no valid key."""
-        self.failures.append(f"a record is left out: {failure}.")
 
     def end(self, reason: str, errors: Sequence[str], *, records: int, announced: int, pages: int) -> None:
         """Log the result of the read.

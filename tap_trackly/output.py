@@ -36,7 +36,6 @@ class LineWriter(MsgSpecWriter):
     def __init__(self) -> None:
         self.records = 0
         self._waiting = bytearray()
-        os.set_blocking(_STDOUT, True)  # otherwise a busy target would be an error
         atexit.register(self._flush_at_exit)
 
     @override
@@ -57,6 +56,7 @@ class LineWriter(MsgSpecWriter):
     def flush(self) -> None:
         """Write the waiting lines."""
         lines, self._waiting = memoryview(self._waiting), bytearray()
+        os.set_blocking(_STDOUT, True)  # otherwise a busy target, or another process that shares it, would be an error
         try:
             with _LONG_LINE if len(lines) > _GROUP else nullcontext():
                 while lines:

@@ -1,7 +1,7 @@
 """Converts values to what every target can store: times, money, text. Pure functions."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
@@ -50,8 +50,8 @@ class RecordConverter:
         fields = [(field, kinds[name][1] | None, None) for field, name in names.items()]
         self._plain_page: Any = list[msgspec.defstruct("Plain", fields, rename=names, forbid_unknown_fields=True)]  # type: ignore[misc]
 
-    def convert_all(self, records: Sequence[Mapping[str, Any]], *, is_clean: bool) -> list[Converted]:
-        """Convert the records of a page.
+    def convert_all(self, records: Sequence[Mapping[str, Any]], *, is_clean: bool) -> Iterator[Converted]:
+        """Convert the records of a page, one by one: a page of many small records would need much memory.
 
         Args:
             records: The records as the API sent them.
@@ -64,7 +64,7 @@ class RecordConverter:
             is_plain = is_clean and bool(msgspec.convert(records, self._plain_page))
         except msgspec.ValidationError:
             is_plain = False
-        return [self.convert(record, is_plain=is_plain) for record in records]
+        return (self.convert(record, is_plain=is_plain) for record in records)
 
     def convert(self, record: Mapping[str, Any], *, is_plain: bool = False) -> Converted:
         """Convert a record, as in `convert_all`. Of a plain one, only times and numbers need to be converted."""

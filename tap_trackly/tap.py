@@ -15,7 +15,9 @@ import click
 from singer_sdk import Tap
 from singer_sdk import typing as th
 from singer_sdk.exceptions import ConfigurationError, ConfigValidationError, SingerSDKError
-from singer_sdk.singerlib import StateMessage
+from singer_sdk.mapper import PluginMapper
+from singer_sdk.singerlib import Catalog, StateMessage
+from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
 from tap_trackly import input_files, streams
@@ -80,12 +82,13 @@ class TapTrackly(Tap):
         known = [*self.config_jsonschema["properties"], "emit_activate_version_messages", "loglevel"]
         for name in given:
             if name not in known and not name.startswith("_"):
-                self.logger.warning("Unknown setting %s is ignored. %s", name, input_files.did_you_mean(name, known))
+                hint = input_files.did_you_mean(name, known)
+                self.logger.warning("Unknown setting %s is ignored. %s", one_line(name), hint)
         own = None if catalog is None else input_files.own_catalog(catalog, STREAMS)
         try:
             super().__init__(config=given, catalog=own, **kwargs)
         except (ConfigValidationError, ValueError) as error:  # the latter from a number in the environment
-            errors = map(input_files.explain, getattr(error, "errors", [str(error)]))
+            errors = map(input_files.explain, getattr(error, "errors", [f"{error} in the environment"]))
             raise ConfigurationError(f"Invalid settings: {'; '.join(errors)}.") from None
         MaskingFormatter.secret = str(self.config.get("api_key", "")).strip()  # also from the environment
         url = urlsplit(self.config["api_url"])
@@ -124,11 +127,25 @@ class TapTrackly(Tap):
         schemas = {stream.name: stream.effective_schema["properties"] for stream in self.streams.values()}
         if errors := [*input_files.setting_errors(self.config, schemas)]:
             raise ConfigurationError(f"Invalid setting {' '.join(errors)}")
-        selected = [name for name, stream in self.streams.items() if stream.selected]
-        for name, found in input_files.mapped_streams(self.config.get("stream_maps") or {}, selected).items():
+        maps, selected = self.config.get("stream_maps") or {}, [each for each in self.streams.values() if each.selected]
+        for name, found in input_files.mapped_streams(maps, [stream.name for stream in selected]).items():
             if not found:
                 self.logger.info("The map for '%s' in stream_maps is not used: the stream is not selected.", name)
-        super().setup_mapper()
+        for stream in selected:
+            if unhashed := [
+                each for each in stream.personal_fields if input_files.is_loaded_as_is(each, stream.name, maps)
+            ]:
+                self.logger.info(
+                    "%s: %s is loaded unhashed, see docs/personal-data.md.", stream.name, ", ".join(unhashed)
+                )
+        super(Tap, self).setup_mapper()
+        entries = {stream.name: self.catalog[stream.name] for stream in selected}
+        self.mapper.register_raw_streams_from_catalog(Catalog(entries))
+        # Maps need not fit streams that are not selected.
+        others = PluginMapper({}, self.logger)
+        for stream in self.streams.values():
+            others.register_raw_stream_schema(stream.name, stream.schema, stream.primary_keys)
+        self.mapper.stream_maps = others.stream_maps | self.mapper.stream_maps
 
     def run(self) -> int:
         """Sync the selected streams, and return the exit status.
@@ -137,17 +154,13 @@ class TapTrackly(Tap):
             ConfigurationError: If no stream is selected.
         """
         began, selected = time.monotonic(), self.selected_streams()
-        maps = (self.config.get("stream_maps") or {}).values()
-        mapped = {field for fields in maps if isinstance(fields, dict) for field in fields}
-        for stream in selected:
-            if unhashed := ", ".join({*stream.personal_fields} - mapped):
-                self.logger.info("%s: %s is loaded unhashed, see docs/personal-data.md.", stream.name, unhashed)
         self.sync_all()
         # The SDK leaves out a STATE that repeats the last one; some targets return no state if a RECORD comes last.
         self.message_writer.write_message(StateMessage(value=self.state))
         incomplete = [stream for stream in selected if stream.failure or stream.is_incomplete]
         results = "; ".join(f"{'failed' if stream.failure else 'incomplete'}: {stream.name}" for stream in incomplete)
-        written = count(getattr(self.message_writer, "records", 0), "record")
+        records = count(getattr(self.message_writer, "records", 0), "record")
+        written = "batches" if self.config.get("batch_config") else records
         requests = count(sum(stream.requests_sent for stream in selected), "request")
         numbers = (written, count(len(selected), "stream"), requests, time.monotonic() - began)
         self.logger.info("Run finished: %s written, %s, %s, %.1f seconds, %s.", *numbers, results or "all complete")
@@ -161,8 +174,8 @@ class TapTrackly(Tap):
                 del os.environ[name]
         try:
             command = cls.cli  # also configures logging
-        except ValueError as error:
-            sys.exit(f"Invalid LOGLEVEL: {error}.")
+        except Exception as error:  # noqa: BLE001 - whatever reads the file raises
+            sys.exit(f"Invalid LOGLEVEL or SINGER_SDK_LOG_CONFIG: {error}.")
         for handler in logging.getLogger().handlers:
             handler.setFormatter(MaskingFormatter(handler.formatter))
         # The SDK logs a warning for each record without a replication key, urllib3 headers that it cannot parse.
@@ -190,6 +203,7 @@ class TapTrackly(Tap):
         command = super().get_singer_command()
         options: dict[str | None, Any] = {option.name: option for option in command.params}
         options["test"].help = "Log how many records each selected stream has; --test=schema emits the schemas."
+        options["test"].type = click.Choice([each.value for each in CliTestOptionValue])
         for option in (options["catalog"], options["state"]):  # read before --test
             option.type, option.callback, option.is_eager = click.File("rb"), _read, True
         return command

@@ -6,14 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from http import HTTPStatus
-from http.client import HTTPResponse
+from http.client import BadStatusLine, HTTPResponse
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
 from typing_extensions import override
 from urllib3 import Retry
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, InvalidHeader, NewConnectionError, SSLError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, InvalidHeader, NewConnectionError, ProxyError, SSLError
 
 from tap_trackly.log import one_line
 
@@ -89,13 +89,20 @@ class LimitedAdapter(HTTPAdapter):
 def explain(error: Exception) -> tuple[str, bool]:
     """Return why there is no response, and whether only the user can change it."""
     *_, cause = _chain(error)
-    words = one_line(getattr(cause, "strerror", None) or str(cause) or "timed out")
+    is_quote = type(cause) in {BadStatusLine, ValueError}  # with a part of the response in the text
+    words = (
+        "the response is not HTTP"
+        if is_quote
+        else one_line(getattr(cause, "strerror", None) or str(cause) or "timed out")
+    )
     if isinstance(error, TypeError | ValueError):  # the text may contain the API key or the password of a proxy
         return f"{type(error).__name__}. {_CHECK}", True
     if re.search("certificate (verify|bundle)", words):
         return f"{words}. Set REQUESTS_CA_BUNDLE to a file with the authority's certificate.", True
     if "Tunnel connection failed: 407" in words:
         return f"{words}. {ADVICE[407]}", True
+    if any(isinstance(each, ProxyError) for each in _chain(error)):
+        return f"{words}. {_CHECK}", False
     return f"{words}.{' Check the setting api_url.' if is_unreachable(error) else ''}", False
 
 

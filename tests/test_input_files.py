@@ -214,6 +214,43 @@ def test_changed_type_is_emitted(trackly: FakeTrackly) -> None:
     assert {type(record["payout"]) for record in run.records} == {str}
 
 
+@pytest.mark.parametrize(
+    "given,used",
+    [
+        ({"type": "string"}, {"type": ["string", "null"]}),
+        ({"type": ["string"], "format": "date-time"}, {"type": ["string", "null"], "format": "date-time"}),
+        ({"type": "integer", "minimum": 1, "enum": [1, 2]}, {"type": ["integer", "null"]}),
+        ({"type": ["string", "integer", "null"]}, None),
+        ({"type": "array"}, None),
+        ({"type": "decimal"}, None),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, None),
+        ({"type": ["number"], "maximum": 1}, None),
+    ],
+)
+def test_only_types_to_which_any_value_can_be_converted(given: dict[str, Any], used: dict[str, Any] | None) -> None:
+    entry = entry_of("offers")
+    own = entry["schema"]["properties"]["payout"]
+    (stream,) = tap_with({"streams": [{**entry, "schema": {"properties": {"payout": given}}}]}).selected_streams()
+    assert stream.effective_schema["properties"]["payout"] == (used or own)
+
+
+@pytest.mark.parametrize(
+    "entry,is_selected",
+    [
+        ({"stream": "offers"}, True),
+        ({"stream": "offers", "selected": False}, False),
+        ({"stream": "offers", "schema": {"selected": "false"}}, False),
+        ({"stream": "offers", "metadata": root_only(selected="false")}, False),
+        ({"stream": "offers", "metadata": root_only(selected="true")}, True),
+        ({"stream": "contacts", "schema": {}}, False),
+        ({"stream": "contacts", "selected": True}, True),
+    ],
+)
+def test_selection(entry: dict[str, Any], *, is_selected: bool) -> None:
+    tap = tap_with({"streams": [entry]})
+    assert [stream.name for stream in tap.streams.values() if stream.selected] == [entry["stream"]] * is_selected
+
+
 def test_other_streams_and_deselected_ones_are_not_read() -> None:
     foreign = {**entry_of("offers"), "tap_stream_id": "orders", "stream": "orders"}
     deselected = entry_of("lists", metadata=root_only(selected=False))

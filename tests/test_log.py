@@ -118,6 +118,14 @@ def test_api_error_text_of_a_stream_with_personal_data() -> None:
     body = b'{"error": "+12025550100 exists", "code": "exists", "message": "+12025550100"}'
     assert api_words(body, only_code=True) == ", exists"
     assert api_words(b'{"error": "+12025550100 exists"}', only_code=True) == ""
+    assert api_words(b'{"code": "+12025550100 exists"}', only_code=True) == ""
+
+
+def test_key_is_masked_in_other_forms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MaskingFormatter, "secret", 'trk+5ecret/0f"n=')
+    assert (
+        one_line('/login?key=trk%2B5ecret%2F0f%22n%3D {"key": "trk+5ecret/0f\\"n="}') == '/login?key=*** {"key": "***"}'
+    )
 
 
 @pytest.mark.parametrize("number,words", [(0, "0 pages"), (1, "1 page"), (2, "2 pages")])
@@ -196,8 +204,8 @@ def test_read_with_several_errors(lines: Lines) -> None:
 
 def test_records_without_a_key(lines: Lines) -> None:
     log = read_log()
-    log.without_key("page 1, record 2: key field 'id' is missing or empty")
-    log.without_key("page 2, record 1: key field 'id' is missing or empty")
+    log.failures.append("a record is left out: page 1, record 2: key field 'id' is missing or empty.")
+    log.failures.append("another one")
     assert len(log.failures) == 2
     log.end("", log.failures, **NUMBERS)
     assert lines() == [

@@ -129,6 +129,28 @@ def test_slow_target(size: int, *, is_blocking: bool) -> None:
     assert received == b"".join(bytes(MsgSpecWriter().format_message(message)) for message in messages)
 
 
+def test_output_that_another_process_sets_non_blocking() -> None:
+    reader, pipe = os.pipe()
+    received = bytearray()
+
+    def read() -> None:
+        while part := os.read(reader, 5000):
+            received.extend(part)
+
+    with standard_output(pipe):
+        writer = LineWriter()
+        reading = threading.Timer(0.3, read)  # when the pipe is full
+        reading.start()
+        for place in range(200):
+            os.set_blocking(1, False)
+            writer.write_message(record(id=str(place), name="x" * 1000))
+        writer.flush()
+    os.close(pipe)
+    reading.join()
+    os.close(reader)
+    assert received.count(b"\n") == 200
+
+
 def test_dead_target() -> None:
     reader, pipe = os.pipe()
     os.close(reader)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from singer_sdk.exceptions import ConfigurationError
 
-from tap_trackly.input_files import mapped_streams, setting_errors
+from tap_trackly.input_files import is_loaded_as_is, mapped_streams, setting_errors
 from tap_trackly.tap import TapTrackly
 from tests.fake_trackly import FakeTrackly
 from tests.tap import run_tap, selecting
@@ -76,7 +76,7 @@ def test_newline_in_a_variable(name: str, value: str, monkeypatch: pytest.Monkey
 
 def test_variable_that_is_not_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAP_TRACKLY_PAGE_SIZE", "many")
-    with pytest.raises(ConfigurationError, match=r"^Invalid settings: .*'many'\.$"):
+    with pytest.raises(ConfigurationError, match=r"^Invalid settings: .*'many' in the environment\.$"):
         TapTrackly(config={"api_key": SECRET}, parse_env_config=True)
 
 
@@ -165,7 +165,11 @@ def test_known_setting(name: str, caplog: pytest.LogCaptureFixture) -> None:
     [
         ({"ofers": {}}, ["stream 'ofers'. Did you mean offers?"]),
         ({"ofers": None, "list": None}, ["stream 'ofers'. Did you mean offers?", "'list'. Did you mean lists?"]),
-        ({"deals": {"__source__": "offer"}}, ["unknown stream 'deals'"]),
+        ({"deals": {"__source__": "offer"}}, ["unknown stream 'offer'. Did you mean offers?"]),
+        ({"offers": {"__filtr__": "1"}}, ["field '__filtr__' of stream 'offers'. Did you mean __filter__?"]),
+        ({"offers": {"__else": None}}, ["field '__else' of stream 'offers'. Did you mean __else__?"]),
+        ({"offers": {"metadata__geo": None}}, ["field 'metadata__geo' of stream 'offers'. Did you mean metadata?"]),
+        ({"offers": {}, "*": {}}, ["of 'offers' and '*', only the last one would apply to stream 'offers'"]),
         ({"offers": {"nam": None}}, ["field 'nam' of stream 'offers'. Did you mean name?"]),
         ({"offers": {"title": "__NULL__"}}, ["field 'title' of stream 'offers'"]),
         ({"*": {"titel": None}}, ["field 'titel' of stream '*'. Did you mean title?"]),
@@ -188,7 +192,7 @@ def test_misspelt_names_in_stream_maps(maps: dict[str, Any], words: list[str]) -
         {"*": {"title": None}},
         {"li*": {"title": "__NULL__"}},
         {"deals": {"__source__": "offers", "name": None}},
-        {"offers": {"metadata__geo": None}},
+        {"*": {}, "offers": {}, "deals": {"__source__": "offers"}},
     ],
 )
 def test_names_in_stream_maps(maps: dict[str, Any]) -> None:
@@ -254,3 +258,53 @@ def test_white_space_trailing_slash_nulls_and_unknown_settings(trackly: FakeTrac
     (line,) = run.lines("WARNING")
     assert "pagesize" in line
     assert "page_size" in line
+
+
+@pytest.mark.parametrize(
+    "maps,is_loaded",
+    [
+        ({}, True),
+        ({"contacts": {"carrier": None}}, True),
+        ({"contacts": {"phone_number": "phone_number"}}, True),
+        ({"lists": {"phone_number": "md5(phone_number)"}}, True),
+        ({"hashed": {"__source__": "contacts", "phone_number": "md5(phone_number)"}}, True),
+        ({"contacts": {"phone_number": "md5(phone_number)"}, "copy": {"__source__": "contacts"}}, True),
+        ({"contacts": {"phone_number": "md5(phone_number)"}}, False),
+        ({"*": {}, "contacts": {"phone_number": "md5(phone_number)"}}, False),
+        ({"con*": {"phone_number": None}}, False),
+        ({"contacts": {"list_id": "list_id", "__else__": None}}, False),
+        ({"contacts": None}, False),
+        ({"__else__": None, "offers": {}}, False),
+    ],
+)
+def test_phone_numbers_that_are_loaded_unhashed(maps: dict[str, Any], *, is_loaded: bool) -> None:
+    assert is_loaded_as_is("phone_number", "contacts", maps) is is_loaded
+
+
+@pytest.mark.parametrize(
+    "maps",
+    [
+        {"*": {"account": "'acme'"}},
+        {"contacts": {"phone_number": "md5(phone_number)"}},
+        {"contacts": {"hash": "md5(phone_number)", "__else__": None, "__key_properties__": ["hash"]}},
+        {"*": {"account": "'acme'", "__key_properties__": ["account", "id"]}},
+    ],
+)
+def test_maps_of_streams_that_are_not_selected(trackly: FakeTrackly, maps: dict[str, Any]) -> None:
+    catalog = selecting("offers", "creatives")
+    run = trackly.sync(stream_maps=maps, catalog=catalog)
+    assert {each["stream"] for each in run.messages if each["type"] == "RECORD"} == {"offers", "creatives"}
+
+
+@pytest.mark.parametrize(
+    "name,value",
+    [
+        ("stream_maps", {"offers": {"x": ["sha256('s3cret'+id)"]}}),
+        ("batch_config", "s3://user:s3cret@bucket"),
+        ("api_url", "https://user:s3cret@host"),
+    ],
+)
+def test_secrets_are_not_in_errors(name: str, value: Any) -> None:
+    message = refused(api_key=SECRET, **{name: value})
+    assert f"{name} is not valid: expected" in message
+    assert "s3cret" not in message

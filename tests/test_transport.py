@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 import requests
 import trustme
+import urllib3
 from requests.exceptions import InvalidProxyURL, InvalidSchema, InvalidURL, ProxyError
-from urllib3.exceptions import ConnectTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from tap_trackly.log import MaskingFormatter
 from tap_trackly.transport import (
@@ -365,7 +366,8 @@ TRANSIENT = [
     (ConnectionResetError(104, "Connection reset by peer"), "Connection reset by peer"),
     (RemoteDisconnected("Remote end closed connection without response"), "without response"),
     (IncompleteRead(b"x" * 407, 1000), "IncompleteRead(407 bytes read, 1000 more expected)"),
-    (BadStatusLine("SSH-2.0-OpenSSH_9.2\r\n"), "SSH-2.0-OpenSSH_9.2"),
+    (BadStatusLine("SSH-2.0-OpenSSH_9.2\r\n"), "the response is not HTTP."),
+    (ValueError("invalid literal for int() with base 16: b'+12025550100'"), "the response is not HTTP."),
     (LineTooLong("header line"), "header line"),
     (TimeoutError("timed out"), "timed out"),
     (TimeoutError(), "timed out"),
@@ -381,6 +383,7 @@ def test_transient_errors(cause: Exception, words: str) -> None:
     message = transient(chained(cause, requests.ConnectionError(PROXY)))
     assert words in message
     assert "passw0rd" not in message
+    assert "+12025550100" not in message
 
 
 @pytest.mark.parametrize(
@@ -405,6 +408,16 @@ def test_advice(cause: Exception, words: str, advice: str) -> None:
     assert words in found
     assert advice in found
     assert "passw0rd" not in found
+
+
+def test_unreachable_proxy() -> None:
+    pool: Any = None
+    error = chained(
+        NewConnectionError(pool, "refused"), urllib3.exceptions.ProxyError("", OSError()), ProxyError(PROXY)
+    )
+    message, is_permanent = explain(error)
+    assert "HTTPS_PROXY" in message
+    assert not is_permanent
 
 
 @pytest.mark.parametrize(
@@ -437,7 +450,7 @@ def test_https_to_a_server_of_http(session: requests.Session) -> None:
 
 def test_words_of_connection_errors_are_one_line_without_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MaskingFormatter, "secret", "trk_5ecret")
-    cause = BadStatusLine("HTTP/1.1 trk_5ecret\r\n\x1b[31m")
+    cause = OSError("HTTP/1.1 trk_5ecret\r\n\x1b[31m")
     assert transient(chained(cause, requests.ConnectionError())) == r"HTTP/1.1 *** \x1b[31m."
 
 
