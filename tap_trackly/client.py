@@ -331,11 +331,14 @@ class Connection:
         try:
             return cast("pagination.PageResponse", send(request, context))
         except FatalAPIError as error:
-            raise pagination.ListingError(str(error)) from None
+            failure: Exception = pagination.ListingError(str(error))
         except RetriableAPIError as error:
             kind = ConfigurationError if transport.is_unreachable(error) else pagination.ListingError
             tries = stream.backoff_max_tries()
-            raise kind(f"{error} Gave up after {tries} {'try' if tries == 1 else 'tries'}.") from None
+            failure = kind(f"{error} Gave up after {tries} {'try' if tries == 1 else 'tries'}.")
+        if wanted.is_announced or isinstance(failure, ConfigurationError):
+            raise failure
+        return pagination.response_of(pagination.Page(wanted.number, [], 1))
 
     def _send(self, wanted: Wanted, request: requests.PreparedRequest, _: Context | None) -> requests.Response:
         stream = self._stream
@@ -354,8 +357,7 @@ class Connection:
             self._session.cookies.update(response.cookies)  # a load balancer may keep a client on one server
             with suppress(ValueError):
                 self.started = min(self.started, parse_time(response.headers.get("Date")))
-            found = pagination.PageResponse()  # without the body, which takes memory until the page is read
-            found.page = self._page(response, wanted)
+            found = pagination.response_of(self._page(response, wanted))
         self._throttle.speed_up()
         return found
 

@@ -63,18 +63,27 @@ class PageResponse(requests.Response):
     page: Page
 
 
+def response_of(page: Page) -> PageResponse:
+    """Return a response with a page, and without the body, which would take memory until the page is read."""
+    response = PageResponse()
+    response.page = page
+    return response
+
+
 class TracklyPaginator(PageNumberPaginator):
     """Moves through the pages of one listing."""
 
-    _records = 0
+    _records = _last_number = 0
 
     @override
     def get_next(self, response: PageResponse) -> int | None:  # type: ignore[override]
         """Return the number of the page after the response, or None after the last one."""
         page = response.page
         self._records += len(page.records)
-        is_short = bool(page.records) and self._records < (page.total or 0)  # pages may be smaller than announced
-        return page.number + 1 if page.has_next or is_short else None
+        self._last_number = max(self._last_number, page.last_number)
+        # Pages may be smaller than announced, so one that is not full is the last one only if the count fits.
+        is_open = bool(page.records) and self._records != page.total
+        return page.number + 1 if page.has_next or is_open or page.number < self._last_number else None
 
 
 def parse_page(body: bytes, records_key: str, number: int, per_page: int, *, paginated: bool = True) -> Page:

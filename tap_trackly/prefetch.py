@@ -19,6 +19,8 @@ _AHEAD_PER_WORKER = 2
 # While a listing changes, pages that were fetched ahead are outdated: `discard` resets the number of pages to fetch
 # to 1, the next one to read, and each page adds this much.
 _MORE_AHEAD_PER_PAGE = 1 / 4
+# The count may be capped, so these are requested again after the announced pages, too.
+_SERVER_ERRORS = ("HTTP 2", "HTTP 5")
 
 
 class Wanted(NamedTuple):
@@ -73,15 +75,16 @@ class PageSource:
             ListingError: If the listing cannot be read.
         """
         paginator = self._new_paginator()
-        number, last_number, stop = paginator.current_value, 0, 0
+        number, last_number, stop, is_expected = paginator.current_value, 0, 0, True
         first_pages = [Wanted(each, number, size) for each in following]
         while not paginator.finished:
             rest = (Wanted(listing, each, size, each <= last_number) for each in range(number + 1, stop))
-            is_announced = number <= (last_number or number)
-            response = self._get(Wanted(listing, number, size, is_announced), chain(rest, first_pages))
+            wanted = Wanted(listing, number, size, number <= last_number or is_expected)
+            response = self._get(wanted, chain(rest, first_pages))
             yield response.page
             paginator.advance(response)
             number, last_number = paginator.current_value, max(last_number, response.page.last_number)
+            is_expected = response.page.is_full and not last_number
             # If the last page is full, the one after it is requested, too.
             stop = max(last_number, (response.page.total or 0) // response.page.per_page + 1) + 1
 
@@ -139,10 +142,10 @@ class PageSource:
 
 
 def _doubt(wanted: Wanted, page: Page) -> str:
-    """Return why a page looks like a transient error; "" if it does not, or if the page is not announced."""
+    """Return why a page looks like a transient error; "" if it does not, or if it may be the end of the listing."""
     if wanted.is_announced and wanted.number > 1 and not page.records:
         return page.doubt or "the page is empty"
-    return page.doubt if wanted.is_announced else ""
+    return page.doubt if wanted.is_announced or page.doubt.startswith(_SERVER_ERRORS) else ""
 
 
 class Throttle:

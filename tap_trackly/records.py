@@ -97,6 +97,8 @@ def utc_text(value: Any) -> str:
     Raises:
         ValueError: If the value is not an ISO 8601 or RFC 822 string.
     """
+    if str(value)[:9].isdigit():  # seconds since 1970, of which Python would take the first eight digits for a date
+        raise UnfitValueError("is not a valid time")
     try:
         text = value.strip()
         if text[:1].isalpha():

@@ -7,7 +7,7 @@ Independent of Singer and HTTP: pages come from a `PageSource`.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
@@ -150,7 +150,7 @@ class VerifiedRead:
         Returns:
             Whether another pass may find more.
         """
-        before = {} if self._has_moved else self._passed
+        previous, before = self._passed, {} if self._has_moved else self._passed
         self._passed = {listing: _Seen() for listing in self._listings}
         known = self.records
         for place, listing in enumerate(self._listings, start=1):
@@ -162,11 +162,21 @@ class VerifiedRead:
             seen.judge(before.get(listing), [other.keys for other in self._passed.values() if other is not seen])
             for listing, seen in self._passed.items()
         ]
-        self.reason = next(filter(None, reasons), "")
+        self.reason = next(filter(None, reasons), "") or self._compare(previous)
         if not self.reason and not self.errors:
             yield from self._check_edges()
             self.reason = _CHANGING if self._has_moved else ""
-        return self._has_moved or self.records > known or self.passes == 1
+        can_help = self.reason == _CHANGING or self._has_moved or self.records > known or self.passes == 1
+        return can_help and self.reason != _ENDLESS
+
+    def _compare(self, previous: Mapping[str | None, _Seen]) -> str:
+        """Return why records of earlier passes may be missing in this one, for example on a server that lags behind."""
+        if self.passes == 1 or [each.keys for each in previous.values()] == [
+            each.keys for each in self._passed.values()
+        ]:
+            return ""
+        known = {*chain.from_iterable(seen.known for seen in self._passed.values())}
+        return _CHANGING if len(known) < self.records else ""
 
     @property
     def _has_moved(self) -> bool:
@@ -262,27 +272,33 @@ class OrderedRead(VerifiedRead):
 
     @override
     def _read_listing(self, listing: str | None, following: Sequence[str | None]) -> Iterator[Changes]:
-        if self.passes == 1 and self._size >= _SMALLEST_OVERLAPPING_SIZE:
-            yield from self._read_overlapping(listing, self._passed[listing])
-        else:
+        if self.passes > 1 or self._size < _SMALLEST_OVERLAPPING_SIZE:
             self._states = dict.fromkeys(self._keys, 0) | self._states
             yield from super()._read_listing(listing, following)
+            return
+        try:
+            yield from self._read_overlapping(listing, self._passed[listing])
+        except ListingError as error:
+            if not self.pages:
+                raise
+            self._passed[listing].gap = str(error)  # pages of one size may be readable
 
     def _read_overlapping(self, listing: str | None, seen: _Seen) -> Iterator[Changes]:
         """Read a listing in overlapping pages, and then its first page again."""
         first: dict[int, int] = {}  # the states of the records of the first page
-        totals = set()
+        total: int | None = None
         for wanted, page, keys in self._overlapping_pages(listing, seen):
             yield self._changes(listing, page, keys)
             first = first or {key: self._states[key] for key in keys}
-            totals.add(page.total)
+            total = page.total if total is None else total
             if not _is_as_requested(page, wanted):
                 seen.gap = "the API does not return pages of the requested size"
                 break
-            if len(page.records) < wanted.size and wanted.number * wanted.size >= (page.total or 0):
+            is_last = len(page.records) < wanted.size and wanted.number * wanted.size >= (page.total or 0)
+            if is_last and (not page.records or len(self._keys) <= (page.total or 0)):  # else the count is capped
                 break
             if self._is_old and page.records and all(map(self._is_old, page.records)):
-                totals = {0}  # the other records need not be read
+                total = 0  # the other records need not be read
                 break
         self._source.discard()
         self._states |= first
@@ -293,7 +309,7 @@ class OrderedRead(VerifiedRead):
             seen.gap = seen.gap or _CHANGING
         self._keys.add(keys)
         self.records = len(self._keys)
-        self._judge_count(seen, {each for each in (*totals, page.total) if each is not None})
+        self._judge_count(seen, {each for each in (total, page.total) if each is not None})
 
     def _judge_count(self, seen: _Seen, totals: set[int]) -> None:
         least = min(totals, default=0)
