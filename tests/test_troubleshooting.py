@@ -26,6 +26,7 @@ TESTED_ELSEWHERE = {
     "`Failed to parse JSON array from string: 'active'`",
     "`Incomplete read`",
     "`The target stopped reading`",
+    "`psycopg.OperationalError`",
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "`'api_key' is a required property`": {"api_key": None},

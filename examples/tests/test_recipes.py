@@ -183,6 +183,20 @@ def test_array_in_the_environment(project: Project) -> None:
     assert "all complete" in project.run(f"export {right}; {run}")
 
 
+def test_missing_database(project: Project) -> None:
+    row = next(line for line in (HOME / "docs/troubleshooting.md").read_text().splitlines() if "createdb" in line)
+    message, *_ = re.findall(r"`(.+?)`", row)
+    for url in (
+        re.sub("/postgres\\b", "/missing", project.variables["TARGET_POSTGRES_SQLALCHEMY_URL"]),
+        "postgresql://127.0.0.1:9/",
+    ):
+        project.variables["TARGET_POSTGRES_SQLALCHEMY_URL"] = url
+        log = project.run("meltano run tap-trackly target-postgres", status=1)
+        (line,) = (line for line in log.splitlines() if "[error" in line and "target-postgres" in line)
+        assert message in line
+        assert ("does not exist" in line) == ("missing" in url)
+
+
 def test_deselecting(project: Project) -> None:
     project.add(*shown("docs/troubleshooting.md", "yaml"))
     log = project.run("meltano run tap-trackly target-postgres")
