@@ -101,6 +101,9 @@ def test_history(project: Project, account: Account, database: psycopg.Connectio
 def test_phone_numbers_are_hashed(project: Project, account: Account, database: psycopg.Connection) -> None:
     page = "docs/personal-data.md"
     project.add(*shown(page, "yaml"))
+    load = shown(page, "sh")[0].splitlines()[-1]
+    for without_key in "unset PHONE_HASH_KEY", "export PHONE_HASH_KEY=":
+        assert "Invalid setting stream_maps" in project.run(f"{without_key}\n{load}", status=1)
     log = project.run("\n".join(shown(page, "sh")).replace("$(openssl rand -hex 32)", "secret"))
     hashes = {
         (contact["list_id"], sha256(f"secret{contact['phone_number']}".encode()).hexdigest())
