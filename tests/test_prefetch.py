@@ -104,7 +104,7 @@ def test_only_one_page_after_the_announced_ones_is_fetched_ahead() -> None:
     def fetch(wanted: Wanted) -> PageResponse:
         fetched.append(wanted)
         found = response(wanted.number, 3)
-        found.page = Page(wanted.number, [{}] * SIZE, SIZE, 6, 3, is_full=wanted.number < 5)
+        found.page = Page(wanted.number, [{}] * SIZE * (wanted.number < 5), SIZE, 6, 3, is_full=wanted.number < 5)
         return found
 
     with source_of(fetch, 8) as source:
@@ -136,18 +136,18 @@ def test_page_after_a_full_last_one_is_fetched_ahead() -> None:
         ]
 
 
-def test_every_page_is_announced_without_a_count() -> None:
+def test_page_after_a_full_one_is_announced_without_a_count() -> None:
     fetched: list[Wanted] = []
 
     def fetch(wanted: Wanted) -> PageResponse:
         fetched.append(wanted)
         found = response(wanted.number)
-        found.page = Page(wanted.number, [{}], SIZE, is_full=wanted.number < 3)
+        found.page = Page(wanted.number, [{}] * (wanted.number < 4), SIZE, is_full=wanted.number < 3)
         return found
 
     with source_of(fetch) as source:
-        assert len([*source.pages(None, SIZE)]) == 3
-    assert all(each.is_announced for each in fetched)
+        assert len([*source.pages(None, SIZE)]) == 4
+    assert [each.is_announced for each in fetched] == [True, True, True, False]
 
 
 def test_first_pages_of_following_listings_are_fetched_ahead() -> None:

@@ -27,6 +27,7 @@ TESTED_ELSEWHERE = {
     "`Incomplete read`",
     "`The target stopped reading`",
     "`redirects are not followed`",
+    "`psycopg.OperationalError`",
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "`'api_key' is a required property`": {"api_key": None},

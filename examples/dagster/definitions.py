@@ -10,6 +10,7 @@ from dagster import (
     AssetsDefinition,
     AssetSelection,
     Backoff,
+    DefaultScheduleStatus,
     Definitions,
     RetryPolicy,
     ScheduleDefinition,
@@ -52,5 +53,5 @@ hourly = define_asset_job("trackly_hourly", AssetSelection.key_prefixes("trackly
 definitions = Definitions(
     assets=[account(name) for name in ACCOUNTS],
     jobs=[hourly],
-    schedules=[ScheduleDefinition(job=hourly, cron_schedule="5 * * * *")],
+    schedules=[ScheduleDefinition(job=hourly, cron_schedule="5 * * * *", default_status=DefaultScheduleStatus.RUNNING)],
 )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import requests
 from dagster import AssetKey, DagsterEventType, DagsterInstance, ExecuteInProcessResult
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
@@ -134,3 +138,58 @@ def test_runs_of_an_account_do_not_overlap(instance: DagsterInstance) -> None:
     ]
     kinds = [event.dagster_event.event_type for event in sorted(steps, key=lambda event: event.timestamp)]
     assert kinds == [DagsterEventType.STEP_START, DagsterEventType.STEP_SUCCESS] * 2
+
+
+def test_assets_of_the_list(
+    instance: DagsterInstance, accounts: dict[str, FailingAccount], database: psycopg.Connection
+) -> None:
+    (command,) = (block for block in shown("examples/dagster/README.md", "sh") if "materialize" in block)
+    path = f"{DAGSTER.parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(
+        ["/bin/bash", "-ec", command], cwd=EXAMPLE, env={**os.environ, "PATH": path}, check=True, timeout=300
+    )
+    assert len(instance.get_runs()) == 1
+    for name, account in accounts.items():
+        assert offers(database, name) == expected(account)
+
+
+LOADED = """{
+  assetNodes {assetKey {path}}
+  repositoriesOrError {... on RepositoryConnection {nodes {schedules {name scheduleState {status}}}}}
+}"""
+
+
+@pytest.mark.usefixtures("instance")
+def test_web_interface(tmp_path: Path) -> None:
+    (command,) = (line for line in shown("examples/dagster/README.md", "sh")[0].splitlines() if "dagster dev" in line)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [DAGSTER, *command.split()[1:], "--host", "127.0.0.1", "--port", str(port)],
+            cwd=EXAMPLE,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        answer = ask(f"http://127.0.0.1:{port}/graphql", LOADED, process)
+        assert answer is not None, log.read_text()
+        assert [node["assetKey"]["path"] for node in answer["assetNodes"]] == [["trackly", name] for name in ACCOUNTS]
+        (repository,) = answer["repositoriesOrError"]["nodes"]
+        assert [schedule["scheduleState"]["status"] for schedule in repository["schedules"]] == ["RUNNING"]
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # with the web server, the daemon and the code server
+        process.wait()
+
+
+def ask(url: str, query: str, server: subprocess.Popen[bytes]) -> Any:
+    """Return the answer of a server, which is asked until it has started; None if it ends or takes two minutes."""
+    deadline = time.monotonic() + 120
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            return requests.post(url, json={"query": query}, timeout=30).json()["data"]
+        except requests.ConnectionError:
+            time.sleep(0.5)
+    return None

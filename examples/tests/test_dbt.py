@@ -17,7 +17,7 @@ from examples.dbt.write_sources import SOURCES
 from sandbox.account import Account
 from sandbox.api import API_KEY
 from sandbox.server import running
-from tests.project import Project
+from tests.project import HOME, Project, shown
 from tests.tap import STREAMS, environment
 
 DBT = Path(sys.executable).with_name("dbt")
@@ -61,6 +61,13 @@ def dbt(loaded: str, tmp_path: Path) -> Dbt:
         )
 
     return run
+
+
+def test_installed_versions() -> None:
+    install = shown("examples/dbt/README.md", "sh")[0].splitlines()[0]
+    required = (HOME / "requirements" / "examples.in").read_text()
+    for package in re.findall("'(.+?)'", install):
+        assert re.search(rf"^{re.escape(package)}( |$)", required, re.MULTILINE)
 
 
 def test_parse_without_warnings(dbt: Dbt) -> None:

@@ -37,6 +37,11 @@ def test_list_of_accounts_in_any_form() -> None:
     assert many("acme\r", "", "globex") == many("acme", "globex")
 
 
+def test_name_that_yaml_takes_for_a_number() -> None:
+    (job,) = many("1234")
+    kubernetes_validate.validate(job, VERSION, strict=True)
+
+
 @pytest.mark.parametrize("file", [EXAMPLE / "secret.yaml", EXAMPLE / "one-account.yaml"], ids=lambda file: file.name)
 def test_manifests_are_valid(file: Path) -> None:
     for manifest in read(file):

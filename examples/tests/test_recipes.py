@@ -101,6 +101,9 @@ def test_history(project: Project, account: Account, database: psycopg.Connectio
 def test_phone_numbers_are_hashed(project: Project, account: Account, database: psycopg.Connection) -> None:
     page = "docs/personal-data.md"
     project.add(*shown(page, "yaml"))
+    load = shown(page, "sh")[0].splitlines()[-1]
+    for without_key in "unset PHONE_HASH_KEY", "export PHONE_HASH_KEY=":
+        assert "Invalid setting stream_maps" in project.run(f"{without_key}\n{load}", status=1)
     log = project.run("\n".join(shown(page, "sh")).replace("$(openssl rand -hex 32)", "secret"))
     hashes = {
         (contact["list_id"], sha256(f"secret{contact['phone_number']}".encode()).hexdigest())
@@ -181,6 +184,20 @@ def test_array_in_the_environment(project: Project) -> None:
     run = "meltano run tap-trackly target-postgres"
     assert message in project.run(f"export {wrong}=active; {run}", status=1)
     assert "all complete" in project.run(f"export {right}; {run}")
+
+
+def test_missing_database(project: Project) -> None:
+    row = next(line for line in (HOME / "docs/troubleshooting.md").read_text().splitlines() if "createdb" in line)
+    message, *_ = re.findall(r"`(.+?)`", row)
+    for url in (
+        re.sub("/postgres\\b", "/missing", project.variables["TARGET_POSTGRES_SQLALCHEMY_URL"]),
+        "postgresql://127.0.0.1:9/",
+    ):
+        project.variables["TARGET_POSTGRES_SQLALCHEMY_URL"] = url
+        log = project.run("meltano run tap-trackly target-postgres", status=1)
+        (line,) = (line for line in log.splitlines() if "[error" in line and "target-postgres" in line)
+        assert message in line
+        assert ("does not exist" in line) == ("missing" in url)
 
 
 def test_deselecting(project: Project) -> None:
