@@ -267,12 +267,15 @@ class OrderedRead(VerifiedRead):
     def __init__(self, *args: Any, is_old: Callable[[Record], bool] | None = None) -> None:
         super().__init__(*args)
         self._is_old = is_old
+        self._largest = self._size
         self._keys = _Keys()
         self._is_disordered = False
 
     @override
     def _read_listing(self, listing: str | None, following: Sequence[str | None]) -> Iterator[Changes]:
         if self.passes > 1 or self._size < _SMALLEST_OVERLAPPING_SIZE:
+            if self.passes < MAX_PASSES:
+                self._size = self._largest  # an API may refuse others
             self._states = dict.fromkeys(self._keys, 0) | self._states
             yield from super()._read_listing(listing, following)
             return

@@ -49,6 +49,11 @@ def if_archived(change: Change) -> Change:
     return lambda exchange: exchange.request.status == "archived" and change(exchange)
 
 
+def unless_largest(change: Change) -> Change:
+    """Change only pages that are smaller than the largest ones of contacts."""
+    return lambda exchange: exchange.size < 1000 and change(exchange)
+
+
 def unchanged(_: Exchange) -> None:
     """Respond as documented."""
 
@@ -407,6 +412,15 @@ CONTRADICTIONS: dict[str, Variation] = {
     "`per_page` of contacts is capped at 500, and 500 is echoed": many_contacts(
         of_size(500), outcomes=COMPLETE | INCOMPLETE
     ),
+    "`total` of contacts is at most 1,000, and a contact is taken out of page 2": many_contacts(
+        all_of(count_at_most(1000), on_page(2, rows(lambda found: found[:-1]))), outcomes=COMPLETE | INCOMPLETE
+    ),
+    "Pages of contacts are a 403 unless they are of the largest size": many_contacts(
+        unless_largest(refuse(403, "forbidden")), outcomes=COMPLETE
+    ),
+    "Pages have 50 offers and say 100, without `total` and `total_pages`": many_offers(
+        all_of(of_unsaid_size(50), without_hints("total", "total_pages")), outcomes=COMPLETE
+    ),
     "One offer has no `id`": Variation(one_offer(id=None), outcomes=FAILED),
     "One byte is not UTF-8": Variation(one_byte_not_utf8),
     "One `payout` is NaN": Variation(one_offer(payout=Decimal("NaN"))),
@@ -451,6 +465,15 @@ TRANSIENT: dict[str, Variation] = {
     "Page 2 of contacts has the rows of page 1, once": many_contacts(once(on_page(2, page_before))),
     "Page 3 of contacts has the rows of page 2, once": many_contacts(once(on_page(3, page_before))),
     "Page 2 of contacts has half of its rows, once": many_contacts(once(on_page(2, half_of_the_rows))),
+    "Page 2 of contacts has half of its rows, and `total` is 1,250, once": many_contacts(
+        once(on_page(2, all_of(half_of_the_rows, hints(total=1250))))
+    ),
+    "Page 3 of contacts is without its last row, which `total` doesn't count, once": many_contacts(
+        once(on_page(3, all_of(rows(lambda found: found[:-1]), hints(total=lambda count: count - 1))))
+    ),
+    "`total` is at most 100, and page 2 is a 500, once": many_offers(
+        all_of(count_at_most(100), once(on_page(2, refuse(500, "server_error"))))
+    ),
     "A contact signs up again while page 2 is retried": many_contacts(second_signup_during_retry),
     "A contact is removed, and one with an older date comes in": many_contacts(moved_before_page_3),
 }

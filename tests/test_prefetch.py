@@ -104,7 +104,9 @@ def test_only_one_page_after_the_announced_ones_is_fetched_ahead() -> None:
     def fetch(wanted: Wanted) -> PageResponse:
         fetched.append(wanted)
         found = response(wanted.number, 3)
-        found.page = Page(wanted.number, [{}] * SIZE * (wanted.number < 5), SIZE, 6, 3, is_full=wanted.number < 5)
+        found.page = Page(
+            wanted.number, [{} for _ in range(SIZE) if wanted.number < 5], SIZE, 6, 3, is_full=wanted.number < 5
+        )
         return found
 
     with source_of(fetch, 8) as source:
@@ -142,7 +144,7 @@ def test_page_after_a_full_one_is_announced_without_a_count() -> None:
     def fetch(wanted: Wanted) -> PageResponse:
         fetched.append(wanted)
         found = response(wanted.number)
-        found.page = Page(wanted.number, [{}] * (wanted.number < 4), SIZE, is_full=wanted.number < 3)
+        found.page = Page(wanted.number, [{} for _ in range(wanted.number < 4)], SIZE, is_full=wanted.number < 3)
         return found
 
     with source_of(fetch) as source:
