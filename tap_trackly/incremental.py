@@ -17,6 +17,7 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 _IMPORT_TOLERANCE = timedelta(days=1)
 LAST_FULL_SEND = "last_full_send"
 LAST_FULL_SEND_OF = "last_full_send_of"
+_UNFINISHED = "unfinished"  # before the fingerprint of the last one that was finished
 
 
 def due(records: Sequence[Record], key: str, threshold: str | None) -> Sequence[Record]:
@@ -59,7 +60,9 @@ def resend_reason(state: Mapping[str, Any], now: datetime, hours: int, fingerpri
         return f"full_resend_hours is {hours}"
     before = str(state.get(LAST_FULL_SEND_OF, fingerprint)).split()
     changed = [part.partition(":")[0] for part in fingerprint.split() if part not in before]
-    return f"{' and '.join(changed)} changed" if changed else ""
+    if changed:
+        return f"{' and '.join(changed)} changed"
+    return "the last one was not finished" if _UNFINISHED in before else ""
 
 
 def begin_send(state: dict[str, Any], fingerprint: str) -> None:
@@ -67,8 +70,9 @@ def begin_send(state: dict[str, Any], fingerprint: str) -> None:
 
     If this run fails after some records, the next one must be a full resend, even with the old settings.
     """
-    if state.get(LAST_FULL_SEND_OF, fingerprint) != fingerprint:
-        state[LAST_FULL_SEND_OF] = "unfinished"  # no fingerprint
+    before = str(state.get(LAST_FULL_SEND_OF, fingerprint))
+    if before != fingerprint and not before.startswith(_UNFINISHED):
+        state[LAST_FULL_SEND_OF] = f"{_UNFINISHED} {before}"
 
 
 def fingerprint_of(**parts: Any) -> str:
