@@ -297,8 +297,8 @@ class OrderedRead(VerifiedRead):
             if not _is_as_requested(page, wanted):
                 seen.gap = "the API does not return pages of the requested size"
                 break
-            is_last = len(page.records) < wanted.size and wanted.number * wanted.size >= (page.total or 0)
-            if is_last and (not page.records or len(self._keys) <= (page.total or 0)):  # else the count is capped
+            # If there are more records than announced, the count is capped, and the page may be cut.
+            if not page.has_next and (not page.records or len(self._keys) <= (page.total or 0)):
                 break
             if self._is_old and page.records and all(map(self._is_old, page.records)):
                 total = 0  # the other records need not be read

@@ -421,6 +421,12 @@ CONTRADICTIONS: dict[str, Variation] = {
     "Pages have 50 offers and say 100, without `total` and `total_pages`": many_offers(
         all_of(of_unsaid_size(50), without_hints("total", "total_pages")), outcomes=COMPLETE
     ),
+    "Pages have 50 offers and say 100, and `total` is at most 200": many_offers(
+        all_of(of_unsaid_size(50), count_at_most(200)), outcomes=COMPLETE | INCOMPLETE
+    ),
+    "Pages of contacts have 500 and say 1,000, and `total` is 500 beside the real `total_pages`": many_contacts(
+        all_of(of_unsaid_size(500), hints(total=500, total_pages=5)), outcomes=COMPLETE | INCOMPLETE
+    ),
     "One offer has no `id`": Variation(one_offer(id=None), outcomes=FAILED),
     "One byte is not UTF-8": Variation(one_byte_not_utf8),
     "One `payout` is NaN": Variation(one_offer(payout=Decimal("NaN"))),

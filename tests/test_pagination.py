@@ -249,7 +249,24 @@ def test_pages_smaller_than_announced_are_read_on() -> None:
     paginator.advance(response_of(Page(1, AB[:1], 2, 2, 1)))  # a maximum of 1, but 2 are echoed
     assert (paginator.current_value, paginator.finished) == (2, False)
     paginator.advance(response_of(Page(2, AB[1:], 2, 2, 1)))
+    assert (paginator.current_value, paginator.finished) == (3, False), "as large as the first page"
+    paginator.advance(response_of(Page(3, [], 2, 2, 1)))
     assert paginator.finished
+
+
+def test_page_that_is_not_full_is_the_last_one_only_if_the_count_fits() -> None:
+    for total, is_last in ((3, True), (2, False), (None, False)):
+        paginator = TracklyPaginator(start_value=1)
+        paginator.advance(response_of(Page(1, AB, 2, total, is_full=True)))
+        paginator.advance(response_of(Page(2, AB[:1], 2, total)))
+        assert paginator.finished is is_last
+
+
+def test_announced_pages_after_an_empty_one() -> None:
+    paginator = TracklyPaginator(start_value=1)
+    paginator.advance(response_of(Page(1, AB, 2, 6, 3, is_full=True)))
+    paginator.advance(response_of(Page(2, [], 1)))
+    assert (paginator.current_value, paginator.finished) == (3, False)
 
 
 def test_empty_page_after_fewer_records_than_announced() -> None:
