@@ -4,6 +4,7 @@ import atexit
 import logging
 import os
 import signal
+import stat
 import threading
 from contextlib import nullcontext
 
@@ -35,6 +36,7 @@ class LineWriter(MsgSpecWriter):
 
     def __init__(self) -> None:
         self.records = 0
+        self._group = 1 << 16 if stat.S_ISREG(os.fstat(_STDOUT).st_mode) else _GROUP  # a file does not block
         self._waiting = bytearray()
         atexit.register(self._flush_at_exit)
 
@@ -47,7 +49,7 @@ class LineWriter(MsgSpecWriter):
         """
         self.records += isinstance(message, RecordMessage)
         line = self.format_message(message)
-        if len(self._waiting) + len(line) > _GROUP:
+        if len(self._waiting) + len(line) > self._group:
             self.flush()
         self._waiting += line
         if isinstance(message, StateMessage):
@@ -56,11 +58,10 @@ class LineWriter(MsgSpecWriter):
     def flush(self) -> None:
         """Write the waiting lines."""
         lines, self._waiting = memoryview(self._waiting), bytearray()
-        os.set_blocking(_STDOUT, True)  # otherwise a busy target, or another process that shares it, would be an error
         try:
             with _LONG_LINE if len(lines) > _GROUP else nullcontext():
                 while lines:
-                    lines = lines[os.write(_STDOUT, lines) :]
+                    lines = lines[_write(lines) :]
         except OSError as error:
             raise TargetError(f"The target stopped reading ({error.strerror}). See its log.") from None
 
@@ -69,6 +70,14 @@ class LineWriter(MsgSpecWriter):
             self.flush()
         except TargetError:
             os._exit(1)  # the run has already failed and logged its error
+
+
+def _write(lines: memoryview) -> int:
+    try:
+        return os.write(_STDOUT, lines)
+    except BlockingIOError:  # a busy target; another process may have changed the mode of a shared output
+        os.set_blocking(_STDOUT, True)
+        return 0
 
 
 def end_on_signal(logger: logging.Logger) -> None:

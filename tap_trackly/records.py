@@ -97,15 +97,14 @@ def utc_text(value: Any) -> str:
     Raises:
         ValueError: If the value is not an ISO 8601 or RFC 822 string.
     """
-    if str(value)[:9].isdigit():  # seconds since 1970, of which Python would take the first eight digits for a date
-        raise UnfitValueError("is not a valid time")
     try:
         text = value.strip()
         if text[:1].isalpha():
             time = parsedate_to_datetime(text)  # RFC 822, the default of Flask's `jsonify`
         else:
             # Most times are in UTC; parsed without the zone, they need no conversion.
-            time = datetime.fromisoformat(text.rstrip("Zz"))
+            # Python would take the first eight digits of a number, such as milliseconds since 1970, for a date.
+            time = datetime.fromisoformat("" if text[:9].isdigit() else text.rstrip("Zz"))
             time = time if time.tzinfo is None else datetime.fromisoformat(text)  # a second zone is not valid
         if time.tzinfo is not None:
             time = time.astimezone(timezone.utc).replace(tzinfo=None)
