@@ -86,12 +86,13 @@ class _Seen:
             self.known = self.keys | {*before.known}.difference(*others)
         if self.gap:
             return self.gap
-        if len(self.known) < (self.total or 0):
-            return f"{len(self.known)} records read, {self.total} announced"
+        count = len(self.known)
+        if count < (self.total or 0):
+            return f"{count} records read, {self.total} announced"
         if self.has_moved:
             return _CHANGING
         is_repeated = before is not None and before.keys == self.keys
-        return "" if len(self.known) == self.total or is_repeated else _NOT_ANNOUNCED
+        return "" if count == self.total or is_repeated else _NOT_ANNOUNCED
 
 
 class VerifiedRead:
