@@ -140,7 +140,7 @@ def _own_entry(stream: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     metadata = {tuple(each["breadcrumb"]): {**each["metadata"]} for each in given.get("metadata") or []}
     schema = given.get("schema") or {}
     # Without metadata, the catalog is a shortened or an old one.
-    is_selected = given.get("selected", schema.get("selected", stream.selected_by_default))
+    is_selected = given.get("selected", schema.get("selected", True))
     root = metadata.setdefault((), {} if metadata else {"selected": is_selected})
     root |= {"selected": root["selected"].lower() == "true"} if isinstance(root.get("selected"), str) else {}
     methods = (root.get("replication-method"), given.get("replication_method"), root.get("forced-replication-method"))

@@ -172,9 +172,8 @@ class VerifiedRead:
 
     def _compare(self, previous: Mapping[str | None, _Seen]) -> str:
         """Return why records of earlier passes may be missing in this one, for example on a server that lags behind."""
-        if self.passes == 1 or [each.keys for each in previous.values()] == [
-            each.keys for each in self._passed.values()
-        ]:
+        before, now = ([seen.keys for seen in each.values()] for each in (previous, self._passed))
+        if self.passes == 1 or before == now:
             return ""
         known = {*chain.from_iterable(seen.known for seen in self._passed.values())}
         return _CHANGING if len(known) < self.records else ""

@@ -242,8 +242,8 @@ def test_only_types_to_which_any_value_can_be_converted(given: dict[str, Any], u
         ({"stream": "offers", "schema": {"selected": "false"}}, False),
         ({"stream": "offers", "metadata": root_only(selected="false")}, False),
         ({"stream": "offers", "metadata": root_only(selected="true")}, True),
-        ({"stream": "contacts", "schema": {}}, False),
-        ({"stream": "contacts", "selected": True}, True),
+        ({"stream": "contacts", "schema": {}}, True),
+        ({"stream": "contacts", "selected": False}, False),
     ],
 )
 def test_selection(entry: dict[str, Any], *, is_selected: bool) -> None:

@@ -10,6 +10,7 @@ from math import inf
 
 import pytest
 
+from sandbox.account import Account
 from tests.fake_trackly import ERROR, KEY, FakeTrackly, Fault, answer, close, cut, rate_limit, reset, slow
 from tests.tap import Run, offers_state, run_tap, started
 
@@ -93,6 +94,17 @@ def test_no_retries(trackly: FakeTrackly) -> None:
     trackly.inject(answer(ERROR, 500), times=inf)
     trackly.run(max_retries=0, offer_statuses=["active"]).assert_failed("HTTP 500")
     assert len(trackly.requests) == 1
+
+
+@pytest.mark.parametrize("fault", [reset, answer("", 429), answer("", 503, Retry_After="1")])
+def test_page_after_the_last_that_cannot_be_read(trackly: FakeTrackly, fault: Fault) -> None:
+    trackly.account = Account(offers=20)
+    for offer in trackly.account.offers.values():
+        offer["status"] = "active"
+    trackly.inject(fault, times=inf, page=3)
+    run = trackly.sync(page_size=10, state=offers_state())
+    assert run.ids == sorted(trackly.account.offers)
+    assert "all complete" in run.log
 
 
 def test_connection_refused() -> None:
