@@ -166,11 +166,12 @@ def _own_type(own: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, 
     """Return the type of a field in a catalog if the tap can convert any value to it, or else its own."""
     kinds = given.get("type", [])
     kinds = {kinds} if isinstance(kinds, str) else {*kinds} - {"null"}
-    if kinds < {*own["type"]}:
+    if kinds < {*own["type"]} and given.get("format") == own.get("format"):
         return {**own, **{name: given[name] for name in ("properties",) if name in given}}  # for flattening
     if len(kinds) != 1 or not kinds <= _TYPES:
         return own
-    return {"type": [*kinds, "null"], **({"format": "date-time"} if given.get("format") == "date-time" else {})}
+    is_time = kinds == {"string"} and given.get("format") == "date-time"
+    return {"type": [*kinds, "null"], **({"format": "date-time"} if is_time else {})}
 
 
 def own_state(state: Mapping[str, Any], streams: Collection[str]) -> dict[str, Any]:

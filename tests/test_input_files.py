@@ -235,6 +235,24 @@ def test_only_types_to_which_any_value_can_be_converted(given: dict[str, Any], u
 
 
 @pytest.mark.parametrize(
+    "given,used",
+    [
+        ({"type": ["string", "null"]}, {"type": ["string", "null"]}),
+        ({"type": "string", "format": "date-time"}, None),
+        ({"type": ["integer"], "format": "date-time"}, {"type": ["integer", "null"]}),
+    ],
+)
+def test_type_of_a_time(given: dict[str, Any], used: dict[str, Any] | None) -> None:
+    entry = entry_of("offers")
+    own = entry["schema"]["properties"]["created_at"]
+    (stream,) = tap_with({"streams": [{**entry, "schema": {"properties": {"created_at": given}}}]}).selected_streams()
+    effective = stream.effective_schema["properties"]["created_at"]
+    assert {name: effective[name] for name in effective if name != "description"} == (
+        used or {name: own[name] for name in own if name != "description"}
+    )
+
+
+@pytest.mark.parametrize(
     "entry,is_selected",
     [
         ({"stream": "offers"}, True),
