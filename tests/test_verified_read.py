@@ -376,9 +376,10 @@ def test_other_listings_are_read_to_the_end_after_an_error() -> None:
 
 
 def test_error_in_closing_check() -> None:
-    read, changes = run(default(("ab", ListingError("HTTP 500")), "c"))
+    read, changes = run(default(("ab", ListingError("HTTP 500")), "c", total=3))
     assert keys_of(changes) == [*"abc"]
     assert [str(error) for error in read.errors] == ["HTTP 500"]
+    assert read.passes == 1
 
 
 def test_other_errors_are_raised() -> None:
@@ -674,6 +675,28 @@ def test_equal_numbers_of_other_contacts_are_no_proof() -> None:
     read, changes = run(fetch, size=22, kind=OrderedRead)
     assert {*keys_of(changes)} == keys(account)
     assert read.reason == NOT_ANNOUNCED
+
+
+def test_refused_sizes_of_contacts() -> None:
+    account = SimulatedAccount().fill(200)
+
+    def fetch(wanted: Wanted) -> PageResponse:
+        if wanted.size != 22:
+            raise ListingError("HTTP 403")
+        return account.fetch(wanted)
+
+    read, changes = run(fetch, size=22, kind=OrderedRead)
+    assert {*keys_of(changes)} == keys(account)
+    assert (read.reason, read.passes, read.errors) == ("", 2, [])
+
+
+def test_contacts_that_cannot_be_read() -> None:
+    def fetch(_: Wanted) -> PageResponse:
+        raise ListingError("HTTP 403")
+
+    read, _ = run(fetch, size=22, kind=OrderedRead)
+    assert [str(error) for error in read.errors] == ["HTTP 403"]
+    assert read.passes == 1
 
 
 def tied(count: int) -> SimulatedAccount:
