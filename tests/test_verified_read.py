@@ -375,6 +375,13 @@ def test_other_listings_are_read_to_the_end_after_an_error() -> None:
     assert len(read.errors) == 1
 
 
+def test_records_of_an_earlier_response_are_yielded() -> None:
+    page = Page(1, [{"id": "b"}], 2, 1, 1, earlier=[{"id": "a"}, {"id": "b"}])
+    _, changes = run(default(page))
+    assert keys_of(changes) == [*"ab"]
+    assert [changes[0].place(record) for record in changes[0].records] == [2, 3]
+
+
 def test_error_in_closing_check() -> None:
     read, changes = run(default(("ab", ListingError("HTTP 500")), "c", total=3))
     assert keys_of(changes) == [*"abc"]
