@@ -29,7 +29,7 @@ lint: .venv/done
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 
-# Mutation testing of the verified read, in a copy of the code: shows the mutants that survive. Takes about two hours.
+# Mutation testing of the verified read, in a copy of the code: shows the mutants that survive. Takes more than two hours.
 mutants: .venv/done .venv-mutation/done
 	rm -rf .mutants
 	mkdir .mutants

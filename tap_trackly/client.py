@@ -338,6 +338,7 @@ class Connection:
             failure = kind(f"{error} Gave up after {tries} {'try' if tries == 1 else 'tries'}.")
         if wanted.is_announced or isinstance(failure, ConfigurationError):
             raise failure
+        # The end of the listing; whether records are missing is decided by their number.
         return pagination.response_of(pagination.Page(wanted.number, [], 1))
 
     def _send(self, wanted: Wanted, request: requests.PreparedRequest, _: Context | None) -> requests.Response:

@@ -102,9 +102,9 @@ def _map_errors(maps: Mapping[str, Any], schemas: Mapping[str, Iterable[str]]) -
             source = _source(name, maps[name])
             yield f"unknown stream '{source}'. {did_you_mean(source, schemas)}"
         elif isinstance(maps[name], dict):
-            known = _MAP_OPTIONS.union(*(schemas[stream] for stream in found))
-            for field in maps[name].keys() - known:
-                if field.startswith("__") or maps[name][field] in (None, "__NULL__"):
+            known = sorted(_MAP_OPTIONS.union(*(schemas[stream] for stream in found)))
+            for field, expression in maps[name].items():
+                if field not in known and (field.startswith("__") or expression in (None, "__NULL__")):
                     yield f"unknown field '{field}' of stream '{name}'. {did_you_mean(field, known)}"
     for stream in schemas:  # of several maps of a stream, the SDK uses the last one
         names = [name for name in mapped if stream in mapped[name] and _source(name, maps[name]) == name]
@@ -137,12 +137,11 @@ def own_catalog(catalog: Mapping[str, Any], streams: Iterable[Any]) -> dict[str,
 
 
 def _own_entry(stream: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    metadata = {tuple(each["breadcrumb"]): {**each["metadata"]} for each in given.get("metadata") or []}
+    metadata = {tuple(each["breadcrumb"]): _own_metadata(each["metadata"]) for each in given.get("metadata") or []}
     schema = given.get("schema") or {}
     # Without metadata, the catalog is a shortened or an old one.
     is_selected = given.get("selected", schema.get("selected", True))
-    root = metadata.setdefault((), {} if metadata else {"selected": is_selected})
-    root |= {"selected": root["selected"].lower() == "true"} if isinstance(root.get("selected"), str) else {}
+    root = metadata.setdefault((), {} if metadata else _own_metadata({"selected": is_selected}))
     methods = (root.get("replication-method"), given.get("replication_method"), root.get("forced-replication-method"))
     method = next((each for each in methods if each in {REPLICATION_FULL_TABLE, REPLICATION_INCREMENTAL}), None)
     key = stream.replication_key or (stream.optional_replication_key if method == REPLICATION_INCREMENTAL else None)
@@ -162,12 +161,18 @@ def _own_entry(stream: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _own_metadata(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata in which `selected` is not text, such as "false", which the SDK takes for true."""
+    selected = given.get("selected")
+    return {**given, "selected": selected.lower() == "true"} if isinstance(selected, str) else {**given}
+
+
 def _own_type(own: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the type of a field in a catalog if the tap can convert any value to it, or else its own."""
     kinds = given.get("type", [])
     kinds = {kinds} if isinstance(kinds, str) else {*kinds} - {"null"}
     if kinds < {*own["type"]} and given.get("format") == own.get("format"):
-        return {**own, **{name: given[name] for name in ("properties",) if name in given}}  # for flattening
+        return {**own, "properties": given["properties"]} if "properties" in given else own  # for flattening
     if len(kinds) != 1 or not kinds <= _TYPES:
         return own
     is_time = kinds == {"string"} and given.get("format") == "date-time"
@@ -175,7 +180,7 @@ def _own_type(own: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, 
 
 
 def own_state(state: Mapping[str, Any], streams: Collection[str]) -> dict[str, Any]:
-    """Return the bookmarks of streams of this tap, without partitions and bookmarks that are not times.
+    """Return the bookmarks of streams of this tap without partitions, progress markers and values that are not times.
 
     Raises:
         ConfigurationError: If it is not a state.

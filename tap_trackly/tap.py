@@ -132,16 +132,12 @@ class TapTrackly(Tap):
             if not found:
                 self.logger.info("The map for '%s' in stream_maps is not used: the stream is not selected.", name)
         for stream in selected:
-            if unhashed := [
-                each for each in stream.personal_fields if input_files.is_loaded_as_is(each, stream.name, maps)
-            ]:
-                self.logger.info(
-                    "%s: %s is loaded unhashed, see docs/personal-data.md.", stream.name, ", ".join(unhashed)
-                )
-        super(Tap, self).setup_mapper()
+            for field in stream.personal_fields:
+                if input_files.is_loaded_as_is(field, stream.name, maps):
+                    self.logger.info("%s: %s is loaded unhashed, see docs/personal-data.md.", stream.name, field)
+        super(Tap, self).setup_mapper()  # that of Tap would also apply the maps to streams that are not selected
         entries = {stream.name: self.catalog[stream.name] for stream in selected}
         self.mapper.register_raw_streams_from_catalog(Catalog(entries))
-        # Maps need not fit streams that are not selected.
         others = PluginMapper({}, self.logger)
         for stream in self.streams.values():
             others.register_raw_stream_schema(stream.name, stream.schema, stream.primary_keys)

@@ -89,12 +89,9 @@ class LimitedAdapter(HTTPAdapter):
 def explain(error: Exception) -> tuple[str, bool]:
     """Return why there is no response, and whether only the user can change it."""
     *_, cause = _chain(error)
-    is_quote = type(cause) in {BadStatusLine, ValueError}  # with a part of the response in the text
-    words = (
-        "the response is not HTTP"
-        if is_quote
-        else one_line(getattr(cause, "strerror", None) or str(cause) or "timed out")
-    )
+    words = one_line(getattr(cause, "strerror", None) or str(cause) or "timed out")
+    if type(cause) in {BadStatusLine, ValueError}:  # their text has a part of the response
+        words = "the response is not HTTP"
     if isinstance(error, TypeError | ValueError):  # the text may contain the API key or the password of a proxy
         return f"{type(error).__name__}. {_CHECK}", True
     if re.search("certificate (verify|bundle)", words):

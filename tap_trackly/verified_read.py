@@ -58,7 +58,7 @@ class _Seen:
     """What one pass saw of a listing.
 
     Attributes:
-        keys: The keys of its records.
+        keys: The keys of its records; empty for a pass in overlapping pages, whose keys are in `known`.
         known: The same, with those of earlier passes if nothing moved.
         total: The announced number of records, by the latest page.
         edges: The keys on the first and the last page, by the number of the page.
@@ -315,6 +315,12 @@ class OrderedRead(VerifiedRead):
         self._judge_count(seen, {each for each in (total, page.total) if each is not None})
 
     def _judge_count(self, seen: _Seen, totals: set[int]) -> None:
+        """Set what `_Seen.judge` needs.
+
+        Args:
+            seen: What the pass saw.
+            totals: The announced numbers of records, by the first and the last response.
+        """
         least = min(totals, default=0)
         # Records without a fixed place can be missed, and others counted in their place.
         if self._is_disordered and self.records >= least and totals != {self.records}:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from itertools import groupby
 from typing import Any
 
-from tap_trackly.pagination import Page, PageResponse, Record, TracklyPaginator, parse_page
+from tap_trackly.pagination import Page, PageResponse, Record, TracklyPaginator, parse_page, response_of
 from tap_trackly.prefetch import PageSource, Wanted
 
 _AHEAD_PER_WORKER = 2
@@ -19,13 +19,6 @@ _AHEAD_PER_WORKER = 2
 def get_key(record: Record) -> str:
     """Return the key of a record."""
     return str(record["id"])
-
-
-def response_of(page: Page) -> PageResponse:
-    """Return a response that contains a page."""
-    response = PageResponse()
-    response.page = page
-    return response
 
 
 @dataclass

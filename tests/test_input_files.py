@@ -269,6 +269,13 @@ def test_selection(entry: dict[str, Any], *, is_selected: bool) -> None:
     assert [stream.name for stream in tap.streams.values() if stream.selected] == [entry["stream"]] * is_selected
 
 
+def test_field_that_is_deselected_in_text() -> None:
+    metadata = [*root_only(selected="true"), {"breadcrumb": ["properties", "name"], "metadata": {"selected": "false"}}]
+    (stream,) = tap_with({"streams": [entry_of("offers", metadata=metadata)]}).selected_streams()
+    assert not stream.mask["properties", "name"]
+    assert stream.mask["properties", "slug"]
+
+
 def test_other_streams_and_deselected_ones_are_not_read() -> None:
     foreign = {**entry_of("offers"), "tap_stream_id": "orders", "stream": "orders"}
     deselected = entry_of("lists", metadata=root_only(selected=False))

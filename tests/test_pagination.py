@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tap_trackly.pagination import Page, PageError, PageResponse, TracklyPaginator, parse_page
+from tap_trackly.pagination import Page, PageError, TracklyPaginator, parse_page, response_of
 
 AB = [{"id": "a"}, {"id": "b"}]
 
@@ -228,12 +228,6 @@ def test_end_of_listing(count: int, hints: dict[str, Any], has_next: Any) -> Non
 
 def test_full_page_with_items_that_are_not_objects() -> None:
     assert parse(answer(AB[0], 1, total=None, total_pages=None)).has_next
-
-
-def response_of(page: Page) -> PageResponse:
-    response = PageResponse()
-    response.page = page
-    return response
 
 
 def test_paginator() -> None:

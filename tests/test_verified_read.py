@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from tap_trackly.pagination import ListingError, Page, PageResponse, Record, TracklyPaginator, parse_page
+from tap_trackly.pagination import ListingError, Page, PageResponse, Record, TracklyPaginator, parse_page, response_of
 from tap_trackly.prefetch import PageSource, Wanted
 from tap_trackly.verified_read import MAX_PASSES, Changes, OrderedRead, VerifiedRead
-from tests.simulated_account import SimulatedAccount, get_key, response_of
+from tests.simulated_account import SimulatedAccount, get_key
 
 OFFERS = (None, "archived")
 CHANGING = "the listing kept changing"
