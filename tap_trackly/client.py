@@ -34,9 +34,7 @@ class RateLimitError(RetriableAPIError):
         refusals: How many requests it has refused since the last success; concurrent ones count once.
     """
 
-    def __init__(self, message: str, response: requests.Response, refusals: int) -> None:
-        super().__init__(message, response)
-        self.refusals = refusals
+    refusals = 1
 
 
 class TracklyStream(RESTStream[int]):
@@ -163,10 +161,11 @@ class TracklyStream(RESTStream[int]):
 
         Rate limits count only while no other request succeeds, because a slow but steady run should not fail.
         """
-        tries, failures = self.backoff_max_tries(), itertools.count(start=1)
+        failures = itertools.count(start=1)
 
         def is_last(error: Exception) -> bool:
-            return (error.refusals if isinstance(error, RateLimitError) else next(failures)) >= tries
+            tries = error.refusals if isinstance(error, RateLimitError) else next(failures)
+            return tries >= self.backoff_max_tries()
 
         return backoff.on_exception(
             self.backoff_wait_generator,
@@ -229,7 +228,7 @@ class TracklyStream(RESTStream[int]):
     def count_records(self) -> int:
         """Return the sum of the `total` of each listing."""
         fetch = Connection(self).fetch
-        return sum(fetch(Wanted(listing, 1, self.page_size)).page.total or 0 for listing in self.listings)
+        return sum(fetch(Wanted(listing, 1, self.page_size)).total or 0 for listing in self.listings)
 
     def begin_send(self) -> None:
         """Note in the state that this run sends records, if its settings differ from those of the last full resend."""
@@ -237,9 +236,10 @@ class TracklyStream(RESTStream[int]):
             incremental.begin_send(self.stream_state, self._fingerprint)
 
     def _new_read(self, source: PageSource, threshold: str | None) -> VerifiedRead:
-        is_old = partial(incremental.is_old, str(self.replication_key), threshold) if threshold else None
         how = (self.listings, source, self._key_of, self.page_size)
-        return OrderedRead(*how, is_old=is_old) if self.is_newest_first else VerifiedRead(*how)
+        if self.is_newest_first:
+            return OrderedRead(*how, is_old=partial(incremental.is_old, str(self.replication_key), threshold))
+        return VerifiedRead(*how)
 
     def _key_of(self, record: Record) -> tuple[str, ...]:
         return tuple(map(str, map(record.get, self.primary_keys)))
@@ -252,16 +252,16 @@ class TracklyStream(RESTStream[int]):
             if missing := [name for name in keys if record[name] in {None, ""}]:
                 failure = "another one"  # only the first failure is logged, and the number of the others
                 if not log.failures:
-                    place = f"{changes.listing or 'default'} listing, page {page.number}, record {changes.place(raw)}"
+                    position = page.records.index(raw) + 1
+                    place = f"{changes.listing or 'default'} listing, page {page.number}, record {position}"
                     failure = f"a record is left out: {place}: key field '{missing[0]}' is missing or invalid."
                 log.failures.append(failure)
                 continue
             if changed:
                 log.changed_values({name: raw.get(name) for name in keys}, changed)
-            records.append(record)
-        for name in self._deselected:
-            for record in records:
+            for name in self._deselected:
                 del record[name]
+            records.append(record)
         return records
 
     def _threshold(self, context: Context | None, now: datetime) -> tuple[str | None, bool]:
@@ -317,8 +317,8 @@ class Connection:
         self._session = stream.requests_session  # created here, before several workers create it at once
         self._throttle = Throttle(int(stream.config["concurrency"]))
 
-    def fetch(self, wanted: Wanted) -> pagination.PageResponse:
-        """Request a page.
+    def fetch(self, wanted: Wanted) -> pagination.Page:
+        """Request a page. An error after the last announced page is the end of the listing, an empty page.
 
         Raises:
             ConfigurationError: If every stream would get this error.
@@ -327,19 +327,17 @@ class Connection:
         stream, context = self._stream, {"status": wanted.listing, "per_page": wanted.size}
         http = stream.get_http_request(page=PageContext(context, wanted.number))
         request = stream.build_prepared_request(http.method, http.url, http.headers, params=http.encode_params())
-        send = stream.request_decorator(partial(self._send, wanted))
         try:
-            return cast("pagination.PageResponse", send(request, context))
-        except FatalAPIError as error:
-            failure: Exception = pagination.ListingError(str(error))
-        except RetriableAPIError as error:
-            kind = ConfigurationError if transport.is_unreachable(error) else pagination.ListingError
-            tries = stream.backoff_max_tries()
-            failure = kind(f"{error} Gave up after {tries} {'try' if tries == 1 else 'tries'}.")
-        if wanted.is_announced or isinstance(failure, ConfigurationError):
-            raise failure
-        # The end of the listing; whether records are missing is decided by their number.
-        return pagination.response_of(pagination.Page(wanted.number, [], 1))
+            response = stream.request_decorator(partial(self._send, wanted))(request, context)
+        except (FatalAPIError, RetriableAPIError) as error:
+            tries = stream.backoff_max_tries() if isinstance(error, RetriableAPIError) else 1
+            words = f"{error} Gave up after {tries} tries." if tries > 1 else str(error)
+            if transport.is_unreachable(error):
+                raise ConfigurationError(words) from None
+            if wanted.is_announced:
+                raise pagination.ListingError(words) from None
+            return pagination.Page(wanted.number, [], 1)  # whether records are missing is decided by their number
+        return cast("pagination.PageResponse", response).page
 
     def _send(self, wanted: Wanted, request: requests.PreparedRequest, _: Context | None) -> requests.Response:
         stream = self._stream
@@ -358,16 +356,12 @@ class Connection:
             self._session.cookies.update(response.cookies)  # a load balancer may keep a client on one server
             with suppress(ValueError):
                 self.started = min(self.started, parse_time(response.headers.get("Date")))
-            found = pagination.response_of(self._page(response, wanted))
+            page = self._page(response, wanted)
         self._throttle.speed_up()
-        return found
+        return pagination.PageResponse(page)
 
     def _page(self, response: requests.Response, wanted: Wanted) -> pagination.Page:
-        """Return the page in a response.
-
-        Some errors are taken as an empty page: after the last announced page, all but a rate limit and an invalid API
-        key; for an announced page other than the first, 400, 404 and 422.
-        """
+        """Return the page in a response; for an error that may be the end of the listing, an empty page."""
         status = response.status_code
         try:
             self._stream.validate_response(response)
@@ -375,8 +369,11 @@ class Connection:
         except (FatalAPIError, RetriableAPIError) as error:
             has_limit = status == HTTPStatus.TOO_MANY_REQUESTS or "Retry-After" in response.headers
             if has_limit and isinstance(error, RetriableAPIError):
-                self._throttle.slow_down(max(1.0, transport.retry_after(response)))
-                raise RateLimitError(str(error), response, self._throttle.refusals) from None
-            if wanted.is_announced and (wanted.number == 1 or status not in {400, 404, 422}):
+                limit = RateLimitError(str(error), response)
+                limit.refusals = self._throttle.slow_down(max(1.0, transport.retry_after(response)))
+                raise limit from None
+            is_past_end = wanted.number > 1 and status in {400, 404, 422}
+            if wanted.is_announced and not is_past_end:
                 raise
-            return pagination.Page(wanted.number, [], 1, doubt=f"HTTP {status}")
+            # Other errors after the last announced page are transient, perhaps: the count may be capped.
+            return pagination.Page(wanted.number, [], 1, doubt="" if is_past_end else f"HTTP {status}")

@@ -31,7 +31,7 @@ def due(records: Sequence[Record], key: str, threshold: str | None) -> Sequence[
     return [record for record in records if threshold is None or record[key] is None or record[key] >= threshold]
 
 
-def is_old(key: str, threshold: str, record: Record) -> bool:
+def is_old(key: str, threshold: str | None, record: Record) -> bool:
     """Return whether a record is so much older than a threshold that only older ones follow it."""
     try:
         return parse_time(record.get(key)) < parse_time(threshold) - _IMPORT_TOLERANCE

@@ -35,10 +35,9 @@ class Page(msgspec.Struct):
         per_page: The number of records on a full page: as announced, or else as requested.
         total: The number of records in the listing, as announced; None if it is not.
         last_number: The number of the last page, as announced; 0 if it is not.
-        is_full: Whether it has as many items as a full page; if `per_page` is not announced, whether it has any.
+        is_full: Whether it has as many items as a full page.
         doubt: Why the response looks like a transient error; "" if it does not.
         is_clean: Whether no character and no decimal number in it needs to be replaced.
-        earlier: The records of an earlier response to the same request, which looked like a transient error.
     """
 
     number: int
@@ -49,44 +48,30 @@ class Page(msgspec.Struct):
     is_full: bool = False
     doubt: str = ""
     is_clean: bool = False
-    earlier: list[Record] = []
-
-    @property
-    def has_next(self) -> bool:
-        """Whether there may be another page: this one is full, or more are announced."""
-        return self.is_full or self.number < self.last_number
 
 
 class PageResponse(requests.Response):
-    """What is kept of a response: its page."""
+    """What is kept of a response: its page. The body would take memory until the page is read."""
 
-    page: Page
-
-
-def response_of(page: Page) -> PageResponse:
-    """Return a response with a page, and without the body, which would take memory until the page is read."""
-    response = PageResponse()
-    response.page = page
-    return response
+    def __init__(self, page: Page) -> None:
+        super().__init__()
+        self.page = page
 
 
 class TracklyPaginator(PageNumberPaginator):
     """Moves through the pages of one listing."""
 
-    _records = _first = _last_number = 0
+    _records = _last_number = 0
 
     @override
     def get_next(self, response: PageResponse) -> int | None:  # type: ignore[override]
         """Return the number of the page after the response, or None after the last one."""
         page = response.page
         self._records += len(page.records)
-        self._first = self._first or len(page.records)
         self._last_number = max(self._last_number, page.last_number)
-        # Pages may be smaller than announced, so one that is not full is the last one only if the count fits, and
-        # not even then if it is as large as the first one.
-        is_as_large = page.number > 1 and len(page.records) >= self._first
-        is_open = bool(page.records) and (is_as_large or self._records != page.total)
-        return page.number + 1 if page.has_next or is_open or page.number < self._last_number else None
+        # Pages may be smaller than announced, so one that is not full is the last one only if the count fits.
+        is_open = page.is_full or (page.records and self._records != page.total)
+        return page.number + 1 if is_open or page.number < self._last_number else None
 
 
 def parse_page(body: bytes, records_key: str, number: int, per_page: int, *, paginated: bool = True) -> Page:
@@ -115,24 +100,16 @@ def parse_page(body: bytes, records_key: str, number: int, per_page: int, *, pag
     echo, size, total, pages = (_count(hints.get(name)) for name in ("page", "per_page", "total", "total_pages"))
     if total is None and number == 1 and not items:
         total = 0  # an empty listing needs no counts
-    last_number = max(-(-(total or 0) // (size or per_page)), pages or 0)
-    is_full = len(items) >= (size or 1)
-    page = Page(number, records, size or per_page, total, last_number, is_full, is_clean=is_clean)
-    page.doubt = error or _doubt(page, echo, len(items))
-    return page
-
-
-def _doubt(page: Page, echo: int | None, items: int) -> str:
-    """Return why a page looks like a transient error: not the requested page, or not as many records as announced."""
-    count = len(page.records)
-    expected = min(page.per_page, (page.total or 0) - (page.number - 1) * page.per_page)
-    if count < items:
-        return f"{items - count} of {items} items are not objects"
-    if count and echo not in {None, page.number}:
-        return "'pagination.page' is not the requested page"
-    if count > page.per_page:
-        return "more records than 'pagination.per_page'"
-    return "fewer records than announced" if count < expected else ""
+    size = size or per_page
+    last_number = max(-(-(total or 0) // size), pages or 0)
+    doubt = error
+    if len(records) < len(items):
+        doubt = "some items are not objects"
+    elif records and echo not in {None, number}:
+        doubt = "'pagination.page' is not the requested page"
+    elif not min(size, (total or 0) - (number - 1) * size) <= len(records) <= size:
+        doubt = "not as many records as announced"
+    return Page(number, records, size, total, last_number, len(items) >= size, doubt, is_clean)
 
 
 def _parse_json(body: bytes) -> tuple[dict[str, Any], bool]:

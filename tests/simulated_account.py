@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from itertools import groupby
 from typing import Any
 
-from tap_trackly.pagination import Page, PageResponse, Record, TracklyPaginator, parse_page, response_of
+from tap_trackly.pagination import Page, PageResponse, Record, TracklyPaginator, parse_page
 from tap_trackly.prefetch import PageSource, Wanted
 
 _AHEAD_PER_WORKER = 2
@@ -118,9 +118,9 @@ class SimulatedAccount:
         body = json.dumps({"records": shown, "pagination": hints}).encode()
         return parse_page(body, "records", wanted.number, wanted.size)
 
-    def fetch(self, wanted: Wanted) -> PageResponse:
+    def fetch(self, wanted: Wanted) -> Page:
         """Respond to a request as the API does."""
-        return response_of(self.answer(wanted))
+        return self.answer(wanted)
 
 
 class AnyOrder(PageSource):
@@ -141,7 +141,7 @@ class AnyOrder(PageSource):
             rest = [Wanted(listing, each, size) for each in range(number + 1, min(number + 40, last_number) + 1)]
             page = self.page(Wanted(listing, number, size), [*rest, *(Wanted(each, 1, size) for each in following)])
             yield page
-            paginator.advance(response_of(page))
+            paginator.advance(PageResponse(page))
             number, last_number = paginator.current_value, max(last_number, page.last_number)
 
     def page(self, wanted: Wanted, upcoming: Iterable[Wanted] = ()) -> Page:

@@ -133,8 +133,9 @@ class Simulation:
         if not self.has_contacts:
             return VerifiedRead(self.listings, source, get_key, self.size)
         limit = threshold and str(datetime.fromisoformat(threshold) - DAY)
-        is_old = (lambda record: record["time"] < limit) if limit else None
-        return OrderedRead(self.listings, source, get_key, self.size, is_old=is_old)
+        return OrderedRead(
+            self.listings, source, get_key, self.size, is_old=lambda record: bool(limit) and record["time"] < limit
+        )
 
     def sync(self, history: History, during: Mapping[int, Changes], *, is_full: bool) -> VerifiedRead:
         """Sync as `TracklyStream` does, while the account changes, and check the property."""
