@@ -240,6 +240,7 @@ class OrderedRead(VerifiedRead):
         self._is_old = is_old
         self._largest = self._size
         self._keys = _Keys()
+        self._is_disordered = False
 
     @override
     def _read_listing(self, listing: str | None, following: Sequence[str | None]) -> Iterator[Changes]:
@@ -273,6 +274,8 @@ class OrderedRead(VerifiedRead):
         totals = [each.page.total or 0 for each in (first, again) if each]
         seen.keys, seen.total = self._keys, self.records if is_old else max(totals)
         seen.has_moved |= bool(first and first.keys and {*first.keys}.isdisjoint(again.keys))
+        # The number of records does not show whether some without a fixed place were missed among the new ones.
+        seen.has_moved |= is_old and self._is_disordered
 
     def _overlapping_pages(self, listing: str | None, seen: _Seen) -> Iterator[tuple[Wanted, Page]]:
         """Yield the pages with their requests, each of which contains a record of the one before."""
@@ -280,12 +283,15 @@ class OrderedRead(VerifiedRead):
         announced = latest = 0  # the number of pages, and the place of the latest one with a new record
         while returns < len(windows) + _SPARE_RETURNS and place < min(2 * announced, latest) + _MAX_UNANNOUNCED_PAGES:
             page = self._source.page(windows[place], windows[place + 1 :])
-            keys = {*map(self._key_of, page.records)}
-            if place and keys and keys.isdisjoint(self._states):
+            keys = [*map(self._key_of, page.records)]
+            known = [key for key in keys if key in self._states]
+            if place and keys and not known:
                 returns, place = returns + 1, place - 1  # records were removed: the page before contains the next ones
                 self._source.discard()
                 continue
-            latest = latest if keys <= self._states.keys() else place
+            if len(known) < len(keys):
+                latest = place
+                self._is_disordered |= place > 0 and keys[: len(known)] != [*self._states][-len(known) :]
             yield windows[place], page
             for key in [*self._states][self._size : -_REMEMBERED_PAGES * self._size]:
                 del self._states[key]  # those of the first page are needed at the end
