@@ -263,8 +263,8 @@ class OrderedRead(VerifiedRead):
             is_old = bool(page.records) and all(map(self._is_old, page.records))
             if page.records and (page.doubt or page.total is None or page.per_page != wanted.size):
                 seen.has_moved = True  # the places of its records are not known
-            is_last = not page.is_full and len(self._keys) >= (first.page.total or 0)
-            if is_last or is_old or seen.has_moved or not page.records:
+            has_next = page.is_full or page.number < page.last_number or len(self._keys) < (first.page.total or 0)
+            if not has_next or is_old or seen.has_moved or not page.records:
                 break
         self._source.discard()
         again = self._changes(listing, self._source.page(Wanted(listing, 1, self._size)))

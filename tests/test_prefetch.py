@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from tap_trackly.pagination import ListingError, Page, PageResponse, TracklyPaginator
+from tap_trackly.pagination import ListingError, Page, TracklyPaginator
 from tap_trackly.prefetch import PageSource, Throttle, Wanted
 
 WORKERS = [1, 2, 8, 32]
@@ -34,9 +34,7 @@ def response(number: int, last_number: int = 0, doubt: str = "") -> Page:
     return Page(number, [{}] * (SIZE - is_last), SIZE, total, last_number, is_full=not is_last, doubt=doubt)
 
 
-def source_of(
-    fetch: Callable[[Wanted], Page], workers: int = 1, ahead: float = float("inf")
-) -> closing[PageSource]:
+def source_of(fetch: Callable[[Wanted], Page], workers: int = 1, ahead: float = float("inf")) -> closing[PageSource]:
     return closing(PageSource(fetch, lambda: TracklyPaginator(start_value=1), workers, ahead))
 
 
