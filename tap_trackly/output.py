@@ -9,7 +9,7 @@ from contextlib import nullcontext
 
 from singer_sdk.contrib.msgspec import MsgSpecWriter
 from singer_sdk.exceptions import SingerSDKError
-from singer_sdk.singerlib import Message, RecordMessage, StateMessage
+from singer_sdk.singerlib import Message, StateMessage
 from typing_extensions import override
 
 _STDOUT = 1
@@ -28,13 +28,9 @@ class LineWriter(MsgSpecWriter):
 
     A STATE is written together with all messages before it, so a target that received a STATE received all
     records that it covers.
-
-    Attributes:
-        records: The number of RECORD messages.
     """
 
     def __init__(self) -> None:
-        self.records = 0
         self._waiting = bytearray()
         os.set_blocking(_STDOUT, True)  # another process may have changed the mode of a shared output
         atexit.register(self.flush)
@@ -46,7 +42,6 @@ class LineWriter(MsgSpecWriter):
         Raises:
             TargetError: If the target no longer reads.
         """
-        self.records += isinstance(message, RecordMessage)
         line = self.format_message(message)
         if len(self._waiting) + len(line) > _GROUP:
             self.flush()

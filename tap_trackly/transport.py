@@ -71,7 +71,7 @@ def explain(error: Exception) -> tuple[str, bool]:
     if type(cause) in {BadStatusLine, ValueError}:  # their text has a part of the response
         words = "the response is not HTTP"
     if isinstance(error, TypeError | ValueError):  # the text may contain the API key or the password of a proxy
-        return f"{type(error).__name__}. Check api_key, api_url, HTTPS_PROXY, HTTP_PROXY and ALL_PROXY.", True
+        return f"{type(error).__name__}. Check api_key, api_url, user_agent, HTTPS_PROXY and HTTP_PROXY.", True
     if re.search("certificate (verify|bundle)", words):
         return f"{words}. Set REQUESTS_CA_BUNDLE to a file with the authority's certificate.", True
     return f"{words}.{' Check the setting api_url.' if is_unreachable(error) else ''}", False

@@ -381,7 +381,7 @@ def test_advice(cause: Exception, words: str, advice: str) -> None:
 @pytest.mark.parametrize(
     "error,advice",
     [
-        (InvalidSchema("Missing dependencies for SOCKS support."), "ALL_PROXY"),
+        (InvalidSchema("Missing dependencies for SOCKS support."), "HTTPS_PROXY"),
         (InvalidProxyURL(PROXY), "HTTPS_PROXY"),
         (TypeError("sequence item 1: expected str instance, NoneType found"), "HTTPS_PROXY"),
         (InvalidURL(f"Failed to parse: {PROXY}"), "api_url"),
