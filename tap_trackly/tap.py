@@ -70,6 +70,7 @@ class TapTrackly(Tap):
             ConfigurationError: If a setting or the catalog is invalid.
         """
         given = {name: value for name, value in (config or {}).items() if value is not None}
+        MaskingFormatter.secret = str(given.get("api_key", "")).strip()
         self.append_builtin_config(self.config_jsonschema)
         # The SDK knows two settings that are not in its schema.
         known = [*self.config_jsonschema["properties"], "emit_activate_version_messages", "loglevel"]
@@ -118,7 +119,7 @@ class TapTrackly(Tap):
 
     @override
     def setup_mapper(self) -> None:
-        MaskingFormatter.secret = str(self.config.get("api_key", "")).strip()
+        MaskingFormatter.secret = str(self.config.get("api_key", "")).strip()  # also from the environment
         fields = {stream.name: stream.effective_schema["properties"] for stream in self.streams.values()}
         if errors := [*input_files.setting_errors(self.config, fields)]:
             raise ConfigurationError(f"Invalid setting {' '.join(errors)}")

@@ -213,8 +213,9 @@ def test_config_is_read_once(trackly: FakeTrackly, tmp_path: Path) -> None:
     assert (run.status, len(run.records)) == (0, 25), run.log
 
 
-def test_invalid_setting_is_one_log_line() -> None:
-    run = run_tap({"api_key": SECRET, "page_size": 0, "pagesize": 7})
+@pytest.mark.parametrize("size", [0, SECRET])
+def test_invalid_setting_is_one_log_line(size: Any) -> None:
+    run = run_tap({"api_key": SECRET, "page_size": size, "pagesize": 7})
     assert (run.status, run.stdout) == (1, "")
     assert SECRET[:8] not in run.log
     assert "Traceback" not in run.log
