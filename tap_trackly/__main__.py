@@ -1,6 +1,5 @@
 """The command `tap-trackly`, also `python -m tap_trackly`."""
 
-import signal
 import sys
 
 
@@ -9,8 +8,6 @@ def main() -> None:
     if sys.stdout is None:
         # Otherwise the first socket would get file descriptor 1, and records would be written to the API.
         sys.exit("Standard output is closed; redirect it to the target, a file or /dev/null.")
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback while the SDK is imported, which is slow
 
     from tap_trackly.tap import TapTrackly  # noqa: PLC0415
 

@@ -2,20 +2,16 @@
 
 import json
 import logging
-import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from typing_extensions import override
 
 MAX_LINE = 400  # characters of an error in a log line
 _MAX_WORDS = 150  # characters of text from others in a log line
 _SHORTEST_KEY = 8  # a shorter API key would also hide parts of other words
-_SECONDS_BETWEEN_LINES = 5.0
-_MAX_FIELDS = 10  # fields of which changes are logged
 
 
 class MaskingFormatter(logging.Formatter):
@@ -34,10 +30,7 @@ class MaskingFormatter(logging.Formatter):
 
 def _masked(text: str) -> str:
     secret = MaskingFormatter.secret
-    if len(secret) >= _SHORTEST_KEY:
-        for form in (secret, quote(secret, safe=""), json.dumps(secret)[1:-1]):
-            text = text.replace(form, "***")
-    return text
+    return text.replace(secret, "***") if len(secret) >= _SHORTEST_KEY else text
 
 
 def one_line(text: str, limit: int = _MAX_WORDS) -> str:
@@ -55,13 +48,12 @@ def api_words(body: bytes, *, only_code: bool = False) -> str:
 
     Args:
         body: The body of the response.
-        only_code: Whether the text may contain personal data.
+        only_code: Whether to leave out the text, which may contain personal data.
     """
     try:
         answer = json.loads(body)
-        words = " / ".join(str(answer[name]) for name in ("error", "code", "message") if answer.get(name))
-        if only_code:
-            words = code if re.fullmatch("[A-Za-z_]+", code := str(answer.get("code") or "")) else ""
+        names = ["code"] if only_code else ["error", "code", "message"]
+        words = " / ".join(str(answer[name]) for name in names if answer.get(name))
     except (AttributeError, RecursionError, ValueError):  # not an object, too deep, not JSON
         return ""
     return f", {one_line(words)}" if words else ""
@@ -93,18 +85,18 @@ class ReadLog:
         self._began, self._next_line = time.monotonic(), 0.0
 
     def progress(self, records: int, announced: int) -> None:
-        """Log the progress at the start and every few seconds."""
+        """Log the progress at the start and every five seconds."""
         if time.monotonic() >= self._next_line:
-            self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
-            self._log(logging.INFO, "%d of %d records read.", records, announced)
+            self._next_line = time.monotonic() + 5
+            self._log(logging.INFO, f"{records} of {announced} records read.")
 
     def changed_values(self, key: Mapping[str, Any], changed: Mapping[str, str]) -> None:
         """Log the first change of each field."""
         for name, reason in changed.items():
             self._changed[name] += 1
-            if self._changed[name] == 1 and len(self._changed) <= _MAX_FIELDS:
+            if self._changed[name] == 1:
                 shown = [f"{each}={one_line(str(key[each]))}" for each in key if each not in self._personal_fields]
-                self._log(logging.WARNING, "record %s: field '%s' %s.", " ".join(shown), one_line(name), reason)
+                self._log(logging.WARNING, f"record {' '.join(shown)}: field '{one_line(name)}' {reason}.")
 
     def end(self, reason: str, errors: Sequence[str], *, records: int, announced: int, pages: int) -> None:
         """Log the result of the read.
@@ -116,18 +108,16 @@ class ReadLog:
             announced: The number of records that the API announced.
             pages: The number of pages read.
         """
-        if self._changed.total() > min(len(self._changed), _MAX_FIELDS):  # more changes than were logged
-            most, fields = self._changed.most_common(_MAX_FIELDS), count(len(self._changed), "field")
-            numbers = ", ".join(f"{one_line(name)} in {count(number, 'record')}" for name, number in most)
-            self._log(logging.WARNING, "values of %s changed or ignored: %s.", fields, numbers)
+        read, seconds = f"{count(records, 'record')} read", time.monotonic() - self._began
+        if more := self._changed.total() - len(self._changed):
+            self._log(logging.WARNING, f"{count(more, 'more value')} changed or ignored.")
         if errors:
-            more = f" And {count(len(errors) - 1, 'more error')}." if len(errors) > 1 else ""
-            self._log(logging.ERROR, "%s%s", one_line(errors[0], MAX_LINE), more)
+            others = f" And {count(len(errors) - 1, 'more error')}." if len(errors) > 1 else ""
+            self._log(logging.ERROR, one_line(errors[0], MAX_LINE) + others)
         elif reason:
-            words = "Incomplete read: %s. %s read, %d announced. Bookmark not advanced."
-            self._log(logging.WARNING, words, reason, count(records, "record"), announced)
-        result = (count(records, "record"), self.emitted, count(pages, "page"), time.monotonic() - self._began)
-        self._log(logging.INFO, "done, %s read, %d emitted, %s, %.1f seconds.", *result)
+            words = f"Incomplete read: {reason}. {read}, {announced} announced. Bookmark not advanced."
+            self._log(logging.WARNING, words)
+        self._log(logging.INFO, f"done, {read}, {self.emitted} emitted, {count(pages, 'page')}, {seconds:.1f} seconds.")
 
-    def _log(self, level: int, text: str, *args: Any) -> None:
-        self._logger.log(level, "%s: %s", self._stream, text % args)
+    def _log(self, level: int, text: str) -> None:
+        self._logger.log(level, "%s: %s", self._stream, text)

@@ -4,13 +4,12 @@ import atexit
 import logging
 import os
 import signal
-import stat
 import threading
 from contextlib import nullcontext
 
 from singer_sdk.contrib.msgspec import MsgSpecWriter
 from singer_sdk.exceptions import SingerSDKError
-from singer_sdk.singerlib import Message, RecordMessage, StateMessage
+from singer_sdk.singerlib import Message, StateMessage
 from typing_extensions import override
 
 _STDOUT = 1
@@ -29,16 +28,12 @@ class LineWriter(MsgSpecWriter):
 
     A STATE is written together with all messages before it, so a target that received a STATE received all
     records that it covers.
-
-    Attributes:
-        records: The number of RECORD messages.
     """
 
     def __init__(self) -> None:
-        self.records = 0
-        self._group = 1 << 16 if stat.S_ISREG(os.fstat(_STDOUT).st_mode) else _GROUP  # a file does not block
         self._waiting = bytearray()
-        atexit.register(self._flush_at_exit)
+        os.set_blocking(_STDOUT, True)  # another process may have changed the mode of a shared output
+        atexit.register(self.flush)
 
     @override
     def write_message(self, message: Message) -> None:
@@ -47,37 +42,26 @@ class LineWriter(MsgSpecWriter):
         Raises:
             TargetError: If the target no longer reads.
         """
-        self.records += isinstance(message, RecordMessage)
         line = self.format_message(message)
-        if len(self._waiting) + len(line) > self._group:
+        if len(self._waiting) + len(line) > _GROUP:
             self.flush()
         self._waiting += line
         if isinstance(message, StateMessage):
             self.flush()
 
     def flush(self) -> None:
-        """Write the waiting lines."""
+        """Write the waiting lines.
+
+        Raises:
+            TargetError: If the target no longer reads.
+        """
         lines, self._waiting = memoryview(self._waiting), bytearray()
         try:
             with _LONG_LINE if len(lines) > _GROUP else nullcontext():
                 while lines:
-                    lines = lines[_write(lines) :]
+                    lines = lines[os.write(_STDOUT, lines) :]
         except OSError as error:
             raise TargetError(f"The target stopped reading ({error.strerror}). See its log.") from None
-
-    def _flush_at_exit(self) -> None:
-        try:
-            self.flush()
-        except TargetError:
-            os._exit(1)  # the run has already failed and logged its error
-
-
-def _write(lines: memoryview) -> int:
-    try:
-        return os.write(_STDOUT, lines)
-    except BlockingIOError:  # a busy target; another process may have changed the mode of a shared output
-        os.set_blocking(_STDOUT, True)
-        return 0
 
 
 def end_on_signal(logger: logging.Logger) -> None:
@@ -95,10 +79,6 @@ def end_on_signal(logger: logging.Logger) -> None:
 
 def _wait_for_signal(signals: set[signal.Signals], logger: logging.Logger) -> None:
     number = signal.sigwait(signals)
-    # In a thread, because the log may block, like the target. It gets two seconds.
-    words = ("Stopped by %s. Bookmark not advanced.", signal.Signals(number).name)
-    goodbye = threading.Thread(target=logger.warning, args=words, daemon=True)
-    goodbye.start()
-    goodbye.join(2)
+    logger.warning("Stopped by %s. Bookmark not advanced.", signal.Signals(number).name)
     _LONG_LINE.acquire()
     os._exit(128 + number)

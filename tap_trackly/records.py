@@ -70,13 +70,9 @@ class RecordConverter:
         """Convert a record, as in `convert_all`. Of a plain one, only times and numbers need to be converted."""
         converted, changed = {**self._nulls, **record}, {}
         for name, convert in self._special if is_plain else self._converters:
-            value = converted[name]
-            if value is not None:
-                try:
-                    converted[name] = convert(value)
-                except UnfitValueError as unfit:
-                    converted[name] = unfit.replacement
-                    changed[name] = f"{unfit}, {'sent as null' if unfit.replacement is None else 'replaced'}"
+            converted[name], reason = _attempt(convert, converted[name])
+            if reason:
+                changed[name] = f"{reason}, {'sent as null' if converted[name] is None else 'replaced'}"
         while len(converted) > len(self._nulls):  # fields that are not in the schema come last
             changed[converted.popitem()[0]] = "is not in the schema, ignored"
         return converted, changed
@@ -105,7 +101,6 @@ def utc_text(value: Any) -> str:
             # Most times are in UTC; parsed without the zone, they need no conversion.
             # Python would take the first eight digits of a number, such as milliseconds since 1970, for a date.
             time = datetime.fromisoformat("" if text[:9].isdigit() else text.rstrip("Zz"))
-            time = time if time.tzinfo is None else datetime.fromisoformat(text)  # a second zone is not valid
         if time.tzinfo is not None:
             time = time.astimezone(timezone.utc).replace(tzinfo=None)
     except (AttributeError, OverflowError, TypeError, ValueError):

@@ -1,8 +1,6 @@
 """The settings of the tap, the list of its streams and the command line."""
 
-import gc
 import logging
-import os
 import sys
 import time
 import traceback
@@ -17,7 +15,6 @@ from singer_sdk import typing as th
 from singer_sdk.exceptions import ConfigurationError, ConfigValidationError, SingerSDKError
 from singer_sdk.mapper import PluginMapper
 from singer_sdk.singerlib import Catalog, StateMessage
-from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
 from tap_trackly import input_files, streams
@@ -37,7 +34,7 @@ STREAMS: Sequence[type[TracklyStream]] = (
 _Object = Mapping[str, Any]
 # In a regular expression of Python, $ also matches before a newline at the end.
 _URL = th.StringType(pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://(\[[0-9a-fA-F:]+\]|[\w.-]+)(:\d+)?(/[^\s?#]*)?$(?!\n)")
-_HEADER = th.StringType(pattern=r"^[!-~][ -~]*$(?!\n)")
+_HOURS = th.IntegerType(minimum=0, maximum=8760)
 _STATUSES = [*streams.OFFER_STATUSES]
 _CHOICE = th.CustomType({"type": ["array"], "items": {"type": "string", "enum": _STATUSES}, "minItems": 1})
 
@@ -54,18 +51,16 @@ class TapTrackly(Tap):
     message_writer_class = LineWriter
     config_jsonschema = th.PropertiesList(
         _setting("api_key", th.StringType, "API key, from Settings > API Keys.", required=True, secret=True),
-        _setting("api_url", _URL, "Base URL of the API.", default="https://app.tracklysms.com/api/v2"),
+        _setting("api_url", _URL, "HTTP(S) URL without user and query.", default="https://app.tracklysms.com/api/v2"),
         _setting("start_date", th.DateTimeType, "Incremental streams skip records last updated before this time."),
         _setting("offer_statuses", _CHOICE, "Offer statuses to read: active, paused, archived.", default=_STATUSES),
         _setting("page_size", th.IntegerType(minimum=1, maximum=100), "Records per page; default: endpoint maximum."),
-        _setting(
-            "full_resend_hours", th.IntegerType(minimum=0, maximum=8760), "Hours between full resends.", default=24
-        ),
+        _setting("full_resend_hours", _HOURS, "Hours between full resends.", default=24),
         _setting("concurrency", th.IntegerType(minimum=1, maximum=32), "Concurrent requests.", default=8),
         _setting("request_timeout", th.IntegerType(minimum=1, maximum=3600), "Timeout in seconds.", default=60),
         _setting("max_retries", th.IntegerType(minimum=0, maximum=100), "Retries per request.", default=5),
         _setting("fail_if_incomplete", th.BooleanType, "Exit with status 1 if a read was incomplete.", default=False),
-        _setting("user_agent", _HEADER, "User-Agent header.", default=f"tap-trackly/{version('tap-trackly')}"),
+        _setting("user_agent", th.StringType, "User-Agent header.", default=f"tap-trackly/{version('tap-trackly')}"),
     ).to_dict()
 
     def __init__(self, *, config: _Object | None = None, catalog: _Object | None = None, **kwargs: Any) -> None:
@@ -75,8 +70,7 @@ class TapTrackly(Tap):
             ConfigurationError: If a setting or the catalog is invalid.
         """
         given = {name: value for name, value in (config or {}).items() if value is not None}
-        given |= {name: value.strip() for name, value in given.items() if isinstance(value, str)}
-        MaskingFormatter.secret = str(given.get("api_key") or os.environ.get("TAP_TRACKLY_API_KEY", "")).strip()
+        MaskingFormatter.secret = str(given.get("api_key", "")).strip()
         self.append_builtin_config(self.config_jsonschema)
         # The SDK knows two settings that are not in its schema.
         known = [*self.config_jsonschema["properties"], "emit_activate_version_messages", "loglevel"]
@@ -88,9 +82,9 @@ class TapTrackly(Tap):
         try:
             super().__init__(config=given, catalog=own, **kwargs)
         except (ConfigValidationError, ValueError) as error:  # the latter from a number in the environment
-            errors = map(input_files.explain, getattr(error, "errors", [f"{error} in the environment"]))
-            raise ConfigurationError(f"Invalid settings: {'; '.join(errors)}.") from None
-        MaskingFormatter.secret = str(self.config.get("api_key", "")).strip()  # also from the environment
+            errors = getattr(error, "errors", [f"{error} in the environment"])
+            words = "; ".join(input_files.explain(each, self.config_jsonschema["properties"]) for each in errors)
+            raise ConfigurationError(f"Invalid settings: {words}.") from None
         url = urlsplit(self.config["api_url"])
         if url.scheme == "http" and url.hostname not in {"localhost", "127.0.0.1", "::1"}:
             self.logger.warning("The API key is sent unencrypted: the setting api_url is http, not https.")
@@ -118,30 +112,23 @@ class TapTrackly(Tap):
 
     @override
     def load_state(self, state: dict[str, Any]) -> None:
-        super().load_state(input_files.own_state(state, self.streams))
-        for stream in self.streams.values() if state else ():
-            stream.begin_send()
+        if state:
+            super().load_state(input_files.own_state(state, self.streams))
+            for stream in self.streams.values():
+                stream.begin_send()
 
     @override
     def setup_mapper(self) -> None:
-        schemas = {stream.name: stream.effective_schema["properties"] for stream in self.streams.values()}
-        if errors := [*input_files.setting_errors(self.config, schemas)]:
+        MaskingFormatter.secret = str(self.config.get("api_key", "")).strip()  # also from the environment
+        fields = {stream.name: stream.effective_schema["properties"] for stream in self.streams.values()}
+        if errors := [*input_files.setting_errors(self.config, fields)]:
             raise ConfigurationError(f"Invalid setting {' '.join(errors)}")
-        maps, selected = self.config.get("stream_maps") or {}, [each for each in self.streams.values() if each.selected]
-        for name, found in input_files.mapped_streams(maps, [stream.name for stream in selected]).items():
-            if not found:
-                self.logger.info("The map for '%s' in stream_maps is not used: the stream is not selected.", name)
-        for stream in selected:
-            for field in stream.personal_fields:
-                if input_files.is_loaded_as_is(field, stream.name, maps):
-                    self.logger.info("%s: %s is loaded unhashed, see docs/personal-data.md.", stream.name, field)
-        super(Tap, self).setup_mapper()  # that of Tap would also apply the maps to streams that are not selected
-        entries = {stream.name: self.catalog[stream.name] for stream in selected}
-        self.mapper.register_raw_streams_from_catalog(Catalog(entries))
-        others = PluginMapper({}, self.logger)
-        for stream in self.streams.values():
-            others.register_raw_stream_schema(stream.name, stream.schema, stream.primary_keys)
-        self.mapper.stream_maps = others.stream_maps | self.mapper.stream_maps
+        self.mapper = PluginMapper(dict(self.config), self.logger)
+        maps = self.mapper.stream_maps_dict
+        for name, entry in self.catalog.items():
+            # A map for '*' may not fit streams that are not selected.
+            self.mapper.stream_maps_dict = maps if self.streams[name].selected else {}
+            self.mapper.register_raw_streams_from_catalog(Catalog({name: entry}))
 
     def run(self) -> int:
         """Sync the selected streams, and return the exit status.
@@ -155,33 +142,22 @@ class TapTrackly(Tap):
         self.message_writer.write_message(StateMessage(value=self.state))
         incomplete = [stream for stream in selected if stream.failure or stream.is_incomplete]
         results = "; ".join(f"{'failed' if stream.failure else 'incomplete'}: {stream.name}" for stream in incomplete)
-        records = count(getattr(self.message_writer, "records", 0), "record")
-        written = "batches" if self.config.get("batch_config") else records
         requests = count(sum(stream.requests_sent for stream in selected), "request")
-        numbers = (written, count(len(selected), "stream"), requests, time.monotonic() - began)
-        self.logger.info("Run finished: %s written, %s, %s, %.1f seconds, %s.", *numbers, results or "all complete")
+        numbers = (count(len(selected), "stream"), requests, time.monotonic() - began)
+        self.logger.info("Run finished: %s, %s, %.1f seconds, %s.", *numbers, results or "all complete")
         return int(any(stream.failure or self.config["fail_if_incomplete"] for stream in incomplete))
 
     @classmethod
     def main(cls) -> None:
         """Run the command line; a failure is one line in the log, and exit status 1."""
-        for name in ("LOGLEVEL", "SINGER_SDK_LOG_CONFIG"):
-            if os.environ.get(name) == "":
-                del os.environ[name]
         try:
             command = cls.cli  # also configures logging
-        except Exception as error:  # noqa: BLE001 - whatever reads the file raises
-            sys.exit(f"Invalid LOGLEVEL or SINGER_SDK_LOG_CONFIG: {error}.")
-        for handler in logging.getLogger().handlers:
-            handler.setFormatter(MaskingFormatter(handler.formatter))
-        # The SDK logs a warning for each record without a replication key, urllib3 headers that it cannot parse.
-        for name in ("singer_sdk", "urllib3"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        end_on_signal(cls.logger)
-        # Records have no reference cycles: run the garbage collector less often, and never on imported modules.
-        gc.freeze()
-        gc.set_threshold(50_000)
-        try:
+            for handler in logging.getLogger().handlers:
+                handler.setFormatter(MaskingFormatter(handler.formatter))
+            # The SDK logs a warning for each record without a replication key, urllib3 headers that it cannot parse.
+            for name in ("singer_sdk", "urllib3"):
+                logging.getLogger(name).setLevel(logging.ERROR)
+            end_on_signal(cls.logger)
             command()
         except Exception as error:  # noqa: BLE001 - one that is not the SDK's is a bug, or an expression that fails
             trace = "".join(traceback.format_tb(error.__traceback__))
@@ -199,7 +175,6 @@ class TapTrackly(Tap):
         command = super().get_singer_command()
         options: dict[str | None, Any] = {option.name: option for option in command.params}
         options["test"].help = "Log how many records each selected stream has; --test=schema emits the schemas."
-        options["test"].type = click.Choice([each.value for each in CliTestOptionValue])
         for option in (options["catalog"], options["state"]):  # read before --test
             option.type, option.callback, option.is_eager = click.File("rb"), _read, True
         return command
@@ -216,10 +191,8 @@ class TapTrackly(Tap):
     @override
     def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
         """Request the first page of each listing of the selected streams, for `--test`; emit nothing."""
-        if value == "all":
+        if value not in {"disabled", "schema"}:
             given, status = ctx.params["config"], 0
-            given.config["max_retries"] = 1
-            os.environ["TAP_TRACKLY_MAX_RETRIES"] = "1"  # has precedence with --config=ENV
             tap = cls(config=given.config, catalog=ctx.params.get("catalog"), parse_env_config=given.parse_env)
             for stream in tap.selected_streams():
                 try:

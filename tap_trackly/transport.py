@@ -4,16 +4,14 @@ import io
 import re
 import time
 from collections.abc import Iterator
-from contextlib import closing
-from http import HTTPStatus
-from http.client import BadStatusLine, HTTPResponse
+from http.client import BadStatusLine
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
 from typing_extensions import override
 from urllib3 import Retry
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, InvalidHeader, NewConnectionError, ProxyError, SSLError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, InvalidHeader, NewConnectionError, SSLError
 
 from tap_trackly.log import one_line
 
@@ -27,24 +25,11 @@ ADVICE = {
     401: "Check the setting api_key; keys are created under Settings > API Keys.",
     403: "The account has no access: deselect the stream, or ask the owner of the account or Trackly.",
     404: "Check the setting api_url.",
-    407: "Check the user and password in the environment variable HTTPS_PROXY or HTTP_PROXY.",
 }
-_CHECK = "Check api_key, api_url and the variables HTTPS_PROXY, HTTP_PROXY and ALL_PROXY; SOCKS needs PySocks."
 
 
 class ResponseTooLargeError(Exception):
     """A response is larger than `MAX_BODY`."""
-
-
-class _FinalResponse(HTTPResponse):
-    """The response after any number of informational ones, such as 103 Early Hints, which http.client takes for it."""
-
-    @override
-    def begin(self) -> None:
-        super().begin()
-        while self.status < HTTPStatus.OK and self.status != HTTPStatus.SWITCHING_PROTOCOLS:
-            self.headers = None  # type: ignore[assignment]  # begin() does nothing if they were read
-            super().begin()
 
 
 class _Body(io.BytesIO):
@@ -59,13 +44,6 @@ class LimitedAdapter(HTTPAdapter):
     """Reads whole responses. The timeout of requests restarts with each byte; here it limits the whole body."""
 
     @override
-    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        if pool.ConnectionCls.response_class is not _FinalResponse:
-            pool.ConnectionCls = type("Connection", (pool.ConnectionCls,), {"response_class": _FinalResponse})
-        return pool
-
-    @override
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """Send a request, and read the body of the response.
 
@@ -75,7 +53,7 @@ class LimitedAdapter(HTTPAdapter):
         response = super().send(request, *args, **{**kwargs, "stream": True})
         deadline = time.monotonic() + kwargs["timeout"]
         body = bytearray()
-        with closing(response.raw) as raw:  # a connection is kept alive if its body was read completely
+        with response.raw as raw:  # a connection is kept alive if its body was read completely
             while chunk := raw.read1(_CHUNK, decode_content=True):
                 body += chunk
                 if len(body) > MAX_BODY:
@@ -93,13 +71,9 @@ def explain(error: Exception) -> tuple[str, bool]:
     if type(cause) in {BadStatusLine, ValueError}:  # their text has a part of the response
         words = "the response is not HTTP"
     if isinstance(error, TypeError | ValueError):  # the text may contain the API key or the password of a proxy
-        return f"{type(error).__name__}. {_CHECK}", True
+        return f"{type(error).__name__}. Check api_key, api_url, user_agent, HTTPS_PROXY and HTTP_PROXY.", True
     if re.search("certificate (verify|bundle)", words):
         return f"{words}. Set REQUESTS_CA_BUNDLE to a file with the authority's certificate.", True
-    if "Tunnel connection failed: 407" in words:
-        return f"{words}. {ADVICE[407]}", True
-    if any(isinstance(each, ProxyError) for each in _chain(error)):
-        return f"{words}. {_CHECK}", False
     return f"{words}.{' Check the setting api_url.' if is_unreachable(error) else ''}", False
 
 

@@ -118,4 +118,4 @@ def test_traceback_at_debug_level(trackly: FakeTrackly) -> None:
 def test_invalid_log_level(trackly: FakeTrackly) -> None:
     run = trackly.run(variables={"LOGLEVEL": "VERBOSE"})
     assert (run.status, run.stdout) == (1, "")
-    assert run.log == "Invalid LOGLEVEL or SINGER_SDK_LOG_CONFIG: Unknown level: 'VERBOSE'.\n"
+    assert run.log == "Failed with ValueError. TAP_TRACKLY_LOGLEVEL=DEBUG shows where.\n"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from math import inf
 from pathlib import Path
-from typing import Any
 from urllib.request import url2pathname
 
 import pytest
@@ -81,29 +79,6 @@ def test_test_option_with_a_listing_that_cannot_be_read(trackly: FakeTrackly) ->
     run = trackly.run("--test")
     run.assert_failed("lists: ", "HTTP 400")
     assert "creatives: OK" in run.log
-
-
-def test_test_option_retries_once(trackly: FakeTrackly) -> None:
-    trackly.inject(answer({"error": "Busy."}, 503), stream="lists", times=inf)
-    variables = {f"TAP_TRACKLY_{name.upper()}": str(value) for name, value in trackly.config(max_retries=5).items()}
-    run = run_tap(None, "--config=ENV", "--test", variables=variables)
-    run.assert_failed("lists: ", "HTTP 503", "Gave up after 2 tries")
-
-
-def test_empty_log_variables(trackly: FakeTrackly) -> None:
-    trackly.sync(variables={"LOGLEVEL": "", "TAP_TRACKLY_LOGLEVEL": "", "SINGER_SDK_LOG_CONFIG": ""})
-
-
-@pytest.mark.parametrize("maps", [{}, {"contacts": {"phone_hash": "md5(phone_number)"}}])
-def test_unhashed_phone_numbers(trackly: FakeTrackly, maps: dict[str, Any]) -> None:
-    run = trackly.sync(catalog=selecting("contacts"), stream_maps=maps)
-    assert run.log.count("contacts: phone_number is loaded unhashed, see docs/personal-data.md.") == 1
-
-
-@pytest.mark.parametrize("stream", ["contacts", "cont*"])
-def test_hashed_phone_numbers(trackly: FakeTrackly, stream: str) -> None:
-    run = trackly.sync(catalog=selecting("contacts"), stream_maps={stream: {"phone_number": "md5(phone_number)"}})
-    assert "unhashed" not in run.log
 
 
 def test_schema_test_option() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from singer_sdk.exceptions import ConfigurationError
 
-from tap_trackly.input_files import is_loaded_as_is, mapped_streams, setting_errors
+from tap_trackly.input_files import setting_errors
 from tap_trackly.tap import TapTrackly
 from tests.fake_trackly import FakeTrackly
 from tests.tap import run_tap, selecting
@@ -38,7 +38,7 @@ def test_missing_api_key(config: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("key", [[SECRET], {SECRET: 1}, 735194682, 10**400, True])
 def test_invalid_api_key(key: Any) -> None:
-    assert refused(api_key=key) == "Invalid settings: api_key is not valid: expected text."
+    assert refused(api_key=key) == "Invalid settings: api_key is not valid: API key, from Settings > API Keys."
 
 
 @pytest.mark.parametrize(
@@ -62,15 +62,14 @@ def test_invalid_api_key(key: Any) -> None:
     ],
 )
 def test_invalid_api_url(url: Any) -> None:
-    expected = "an http or https URL without user, query and fragment"
-    assert refused(api_key=SECRET, api_url=url) == f"Invalid settings: api_url is not valid: expected {expected}."
+    expected = "Invalid settings: api_url is not valid: HTTP(S) URL without user and query."
+    assert refused(api_key=SECRET, api_url=url) == expected
 
 
-@pytest.mark.parametrize("name", ["api_url", "user_agent"])
 @pytest.mark.parametrize("value", ["https://host/\n", "https://host/\nX-Header: 1"])
-def test_newline_in_a_variable(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(f"TAP_TRACKLY_{name.upper()}", value)
-    with pytest.raises(ConfigurationError, match=name):
+def test_newline_in_a_variable(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAP_TRACKLY_API_URL", value)
+    with pytest.raises(ConfigurationError, match="api_url"):
         TapTrackly(config={"api_key": SECRET}, parse_env_config=True)
 
 
@@ -98,7 +97,7 @@ def test_valid_api_url(url: str) -> None:
         *(("full_resend_hours", value) for value in [-1, 8761, 0.5, "", True, []]),
         *(("request_timeout", value) for value in [0, 3601, 0.5, "60"]),
         ("fail_if_incomplete", "maybe"),
-        *(("user_agent", value) for value in [5, "", "tap\nX-Header: 1", "☃"]),
+        ("user_agent", 5),
         ("stream_maps", {"offers": 5}),
         ("stream_map_config", SECRET),
         ("batch_config", {"encoding": {"format": "csv"}}),
@@ -123,7 +122,9 @@ def test_batches_of_mapped_streams() -> None:
     batches = {"encoding": {"format": "jsonl"}, "storage": {"root": "file:///tmp"}}
     for name, value in [("stream_maps", {"offers": None}), ("flattening_enabled", True)]:
         more = {"flattening_max_depth": 1, "batch_config": batches, name: value}
-        assert f"batch_config: it cannot be combined with {name}" in refused(api_key=SECRET, **more)
+        assert "batch_config: it cannot be combined with stream_maps or flattening_enabled" in refused(
+            api_key=SECRET, **more
+        )
 
 
 def test_nulls_are_settings_that_are_not_set() -> None:
@@ -199,11 +200,6 @@ def test_names_in_stream_maps(maps: dict[str, Any]) -> None:
     assert [*setting_errors({"stream_maps": maps}, SCHEMAS)] == []
 
 
-def test_stream_maps_of_streams_that_are_not_selected() -> None:
-    maps = {"offers": {}, "deals": {"__source__": "offers"}, "li*": {}, "lists": None, "__else__": None}
-    assert mapped_streams(maps, ["offers"]) == {"offers": ["offers"], "deals": ["offers"], "li*": [], "lists": []}
-
-
 def test_misspelt_stream_map_fails_the_run() -> None:
     assert "Did you mean offers?" in refused(api_key=SECRET, stream_maps={"ofers": {"name": None}})
 
@@ -217,8 +213,9 @@ def test_config_is_read_once(trackly: FakeTrackly, tmp_path: Path) -> None:
     assert (run.status, len(run.records)) == (0, 25), run.log
 
 
-def test_invalid_setting_is_one_log_line() -> None:
-    run = run_tap({"api_key": SECRET, "page_size": 0, "pagesize": 7})
+@pytest.mark.parametrize("size", [0, SECRET])
+def test_invalid_setting_is_one_log_line(size: Any) -> None:
+    run = run_tap({"api_key": SECRET, "page_size": size, "pagesize": 7})
     assert (run.status, run.stdout) == (1, "")
     assert SECRET[:8] not in run.log
     assert "Traceback" not in run.log
@@ -261,27 +258,6 @@ def test_white_space_trailing_slash_nulls_and_unknown_settings(trackly: FakeTrac
 
 
 @pytest.mark.parametrize(
-    "maps,is_loaded",
-    [
-        ({}, True),
-        ({"contacts": {"carrier": None}}, True),
-        ({"contacts": {"phone_number": "phone_number"}}, True),
-        ({"lists": {"phone_number": "md5(phone_number)"}}, True),
-        ({"hashed": {"__source__": "contacts", "phone_number": "md5(phone_number)"}}, True),
-        ({"contacts": {"phone_number": "md5(phone_number)"}, "copy": {"__source__": "contacts"}}, True),
-        ({"contacts": {"phone_number": "md5(phone_number)"}}, False),
-        ({"*": {}, "contacts": {"phone_number": "md5(phone_number)"}}, False),
-        ({"con*": {"phone_number": None}}, False),
-        ({"contacts": {"list_id": "list_id", "__else__": None}}, False),
-        ({"contacts": None}, False),
-        ({"__else__": None, "offers": {}}, False),
-    ],
-)
-def test_phone_numbers_that_are_loaded_unhashed(maps: dict[str, Any], *, is_loaded: bool) -> None:
-    assert is_loaded_as_is("phone_number", "contacts", maps) is is_loaded
-
-
-@pytest.mark.parametrize(
     "maps",
     [
         {"*": {"account": "'acme'"}},
@@ -306,5 +282,5 @@ def test_maps_of_streams_that_are_not_selected(trackly: FakeTrackly, maps: dict[
 )
 def test_secrets_are_not_in_errors(name: str, value: Any) -> None:
     message = refused(api_key=SECRET, **{name: value})
-    assert f"{name} is not valid: expected" in message
+    assert f"{name} is not valid: " in message
     assert "s3cret" not in message
