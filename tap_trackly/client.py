@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import datetime, timezone
 from functools import cached_property, partial
@@ -51,9 +51,7 @@ class TracklyStream(RESTStream[int]):
             future, its pages are requested by number.
         personal_fields: Fields with personal data. Their values are not logged, and if there are any, the text of
             error responses is not logged either.
-        failure: Why the stream failed in this run; "" if it did not.
-        is_incomplete: Whether records may be missing after this run.
-        requests_sent: The number of requests in this run.
+        result: How this run ended for the stream: "failed", "incomplete", or "" if all records were read.
     """
 
     replication_key: str | None = None
@@ -69,9 +67,7 @@ class TracklyStream(RESTStream[int]):
     # All values are converted before the SDK sees them.
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
 
-    failure = ""
-    is_incomplete = False
-    requests_sent = 0
+    result = ""
 
     @property
     @override
@@ -193,11 +189,6 @@ class TracklyStream(RESTStream[int]):
         self.logger.warning("%(exception)s Retrying in %(wait).1f s after try %(tries)d.", details)
 
     @override
-    def generate_child_contexts(self, record: Record, context: Context | None) -> Iterable[Context | None]:
-        """Return no contexts: no stream has child streams, and the SDK would copy each record for them."""
-        return ()
-
-    @override
     def compare_start_date(self, value: str, start_date_value: str) -> str:
         return max(utc_text(value), utc_text(start_date_value))
 
@@ -278,9 +269,8 @@ class TracklyStream(RESTStream[int]):
         """Log the result of a read; unless it was complete, leave the bookmark where it was."""
         state = self.stream_state
         errors = [*map(str, read.errors), *log.failures]
-        self.failure = errors[0] if errors else ""
-        self.is_incomplete = bool(read.reason or errors)
-        if self.is_incomplete:
+        self.result = "failed" if errors else "incomplete" if read.reason else ""
+        if self.result:
             state.pop("progress_markers", None)  # from which the SDK would set the bookmark
         elif self.replication_method == REPLICATION_INCREMENTAL:
             self.state_manager.write_replication_key_signpost(started - incremental.CLOCK_TOLERANCE)
@@ -343,11 +333,8 @@ class Connection:
         stream = self._stream
         tags = {metrics.Tag.STREAM: stream.name, metrics.Tag.ENDPOINT: stream.path}
         with self._throttle.slot(), metrics.Timer(metrics.Metric.HTTP_REQUEST_DURATION, tags) as timer:
-            stream.requests_sent += 1
             try:
                 response = self._session.send(request, timeout=stream.timeout, allow_redirects=stream.allow_redirects)
-            except transport.ResponseTooLargeError as error:
-                raise FatalAPIError(f"{request.url}: {error}") from None
             except transport.ERRORS as error:
                 words, is_permanent = transport.explain(error)
                 kind = ConfigurationError if is_permanent else RetriableAPIError

@@ -22,28 +22,21 @@ _TYPES = {("boolean", ""), ("integer", ""), ("number", ""), ("object", ""), ("st
 _FIELD_PARTS = ("additionalProperties", "description", "format", "properties")
 
 
-def read_object(content: bytes, option: str) -> dict[str, Any]:
-    """Return the JSON object in the content of a file, in UTF-8 or UTF-16.
-
-    Raises:
-        ConfigurationError: If there is none.
-    """
-    with suppress(RecursionError, ValueError):
-        if isinstance(found := json.loads(content), dict):
-            return found
-    raise ConfigurationError(f"Invalid {option} file: --{option} expects a JSON object.")
-
-
-def read_config(path: str) -> dict[str, Any]:
-    """Return the JSON object in a config file.
+def read_object(path: str, option: str) -> dict[str, Any]:
+    """Return the JSON object in a file, in UTF-8 or UTF-16.
 
     Raises:
         ConfigurationError: If there is none. The message does not show the path, which may be a config or a key.
     """
     try:
-        return read_object(Path(path).read_bytes(), "config")
+        found = json.loads(Path(path).read_bytes())
     except OSError as error:
-        raise ConfigurationError(f"Invalid config file: {error.strerror}. --config expects a path, or ENV.") from None
+        raise ConfigurationError(f"Invalid {option} file: {error.strerror}. --{option} expects a path.") from None
+    except (RecursionError, ValueError):
+        found = None
+    if isinstance(found, dict):
+        return found
+    raise ConfigurationError(f"Invalid {option} file: --{option} expects a JSON object.")
 
 
 def explain(error: str, settings: Mapping[str, Any]) -> str:
@@ -117,8 +110,10 @@ def own_catalog(catalog: Mapping[str, Any], streams: Iterable[Any]) -> dict[str,
 
 def _own_entry(stream: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     metadata = {tuple(each["breadcrumb"]): {**each["metadata"]} for each in given.get("metadata") or []}
+    schema = given.get("schema") or {}
     # Without metadata, the catalog is a shortened or an old one.
-    root = metadata.setdefault((), {} if metadata else {"selected": given.get("selected", True)})
+    is_selected = given.get("selected", schema.get("selected", True))
+    root = metadata.setdefault((), {} if metadata else {"selected": is_selected})
     method = root.get("replication-method") or given.get("replication_method") or root.get("forced-replication-method")
     key = stream.replication_key or (stream.optional_replication_key if method == REPLICATION_INCREMENTAL else None)
     root |= {"replication-key": key, "forced-replication-method": method if method == REPLICATION_FULL_TABLE else None}
@@ -126,7 +121,7 @@ def _own_entry(stream: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     own = stream.schema["properties"]
     for name in own:
         metadata.setdefault(("properties", name), {})["inclusion"] = "automatic" if name in keys else "available"
-    types = (given.get("schema") or {}).get("properties") or {}
+    types = schema.get("properties") or {}
     properties = {name: own[name] if name in keys else _own_type(own[name], types.get(name) or {}) for name in own}
     return {
         "tap_stream_id": stream.name,

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain, islice
+from math import inf
 from multiprocessing.pool import AsyncResult, ThreadPool
 from typing import Any, NamedTuple
 
@@ -15,9 +16,6 @@ from tap_trackly.pagination import ListingError, Page, PageResponse
 # Pages per worker that are in flight or wait to be read: enough to keep workers busy while a page is
 # processed, but not so many that memory grows with the account.
 _AHEAD_PER_WORKER = 2
-# While a listing changes, pages that were fetched ahead are outdated: `discard` resets the number of pages to fetch
-# to 1, the next one to read, and each page adds this much.
-_MORE_AHEAD_PER_PAGE = 1 / 4
 
 
 class Wanted(NamedTuple):
@@ -36,6 +34,9 @@ class Wanted(NamedTuple):
     is_announced: bool = True
 
 
+_Fetch = Callable[[Wanted], Page]
+
+
 class PageSource:
     """The pages of listings, fetched ahead. The threads are daemons, so that a failed run ends at once.
 
@@ -47,11 +48,7 @@ class PageSource:
     """
 
     def __init__(
-        self,
-        fetch: Callable[[Wanted], Page],
-        new_paginator: Callable[[], PageNumberPaginator],
-        workers: int,
-        ahead: float = float("inf"),
+        self, fetch: _Fetch, new_paginator: Callable[[], PageNumberPaginator], workers: int, ahead: float = inf
     ) -> None:
         self._fetch = fetch
         self._new_paginator = new_paginator
@@ -86,12 +83,12 @@ class PageSource:
         for each in (wanted, *islice(upcoming, int(self._ahead) - 1)):
             if each[:3] not in self._results:
                 self._results[each[:3]] = self._pool.apply_async(self._fetch_twice, (each, self._results))
-        self._ahead = min(self._ahead + _MORE_AHEAD_PER_PAGE, self._most_ahead)
+        self._ahead = min(self._ahead + 1 / 4, self._most_ahead)
         page: Page = self._results.pop(wanted[:3]).get()
         return page
 
     def discard(self) -> None:
-        """Discard the pages that were fetched ahead. If there were any, fetch fewer ahead for a while."""
+        """Discard the pages that were fetched ahead. If there were any, fetch fewer ahead: more may become outdated."""
         if self._results:
             self._ahead = 1.0
         self._results = {}

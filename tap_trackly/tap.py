@@ -1,13 +1,13 @@
 """The settings of the tap, the list of its streams and the command line."""
 
 import logging
+import re
 import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import IO, Any
-from urllib.parse import urlsplit
+from typing import Any
 
 import click
 from singer_sdk import Tap
@@ -85,8 +85,7 @@ class TapTrackly(Tap):
             errors = getattr(error, "errors", [f"{error} in the environment"])
             words = "; ".join(input_files.explain(each, self.config_jsonschema["properties"]) for each in errors)
             raise ConfigurationError(f"Invalid settings: {words}.") from None
-        url = urlsplit(self.config["api_url"])
-        if url.scheme == "http" and url.hostname not in {"localhost", "127.0.0.1", "::1"}:
+        if re.match(r"http://(?!localhost|127\.|\[::1])", self.config["api_url"], re.IGNORECASE):
             self.logger.warning("The API key is sent unencrypted: the setting api_url is http, not https.")
 
     @property
@@ -140,12 +139,11 @@ class TapTrackly(Tap):
         self.sync_all()
         # The SDK leaves out a STATE that repeats the last one; some targets return no state if a RECORD comes last.
         self.message_writer.write_message(StateMessage(value=self.state))
-        incomplete = [stream for stream in selected if stream.failure or stream.is_incomplete]
-        results = "; ".join(f"{'failed' if stream.failure else 'incomplete'}: {stream.name}" for stream in incomplete)
-        requests = count(sum(stream.requests_sent for stream in selected), "request")
-        numbers = (count(len(selected), "stream"), requests, time.monotonic() - began)
-        self.logger.info("Run finished: %s, %s, %.1f seconds, %s.", *numbers, results or "all complete")
-        return int(any(stream.failure or self.config["fail_if_incomplete"] for stream in incomplete))
+        results = {stream.name: stream.result for stream in selected if stream.result}
+        words = "; ".join(f"{result}: {name}" for name, result in results.items()) or "all complete"
+        numbers = (count(len(selected), "stream"), time.monotonic() - began)
+        self.logger.info("Run finished: %s, %.1f seconds, %s.", *numbers, words)
+        return int("failed" in results.values() or bool(results and self.config["fail_if_incomplete"]))
 
     @classmethod
     def main(cls) -> None:
@@ -176,7 +174,7 @@ class TapTrackly(Tap):
         options: dict[str | None, Any] = {option.name: option for option in command.params}
         options["test"].help = "Log how many records each selected stream has; --test=schema emits the schemas."
         for option in (options["catalog"], options["state"]):  # read before --test
-            option.type, option.callback, option.is_eager = click.File("rb"), _read, True
+            option.type, option.callback, option.is_eager = click.STRING, _read, True
         return command
 
     @classmethod
@@ -184,7 +182,7 @@ class TapTrackly(Tap):
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:
         given: Any = super().cb_config(ctx, param, tuple(name for name in value if name == "ENV"))
         for path in value:
-            given.config.update({} if path == "ENV" else input_files.read_config(path))
+            given.config.update({} if path == "ENV" else input_files.read_object(path, "config"))
         return given
 
     @classmethod
@@ -212,5 +210,5 @@ class TapTrackly(Tap):
         sys.exit(tap.run())
 
 
-def _read(_: click.Context, option: click.Parameter, file: IO[bytes] | None) -> dict[str, Any] | None:
-    return input_files.read_object(file.read(), str(option.name)) if file else None
+def _read(_: click.Context, option: click.Parameter, path: str | None) -> dict[str, Any] | None:
+    return None if path is None else input_files.read_object(path, str(option.name))

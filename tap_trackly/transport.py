@@ -28,10 +28,6 @@ ADVICE = {
 }
 
 
-class ResponseTooLargeError(Exception):
-    """A response is larger than `MAX_BODY`."""
-
-
 class _Body(io.BytesIO):
     """The body of a response, which requests takes in one piece: small ones fragment the memory."""
 
@@ -48,7 +44,7 @@ class LimitedAdapter(HTTPAdapter):
         """Send a request, and read the body of the response.
 
         Raises:
-            ResponseTooLargeError: If the body is larger than `MAX_BODY`.
+            OSError: If the body is larger than `MAX_BODY`, or takes longer than the timeout.
         """
         response = super().send(request, *args, **{**kwargs, "stream": True})
         deadline = time.monotonic() + kwargs["timeout"]
@@ -57,7 +53,7 @@ class LimitedAdapter(HTTPAdapter):
             while chunk := raw.read1(_CHUNK, decode_content=True):
                 body += chunk
                 if len(body) > MAX_BODY:
-                    raise ResponseTooLargeError(f"more than {MAX_BODY >> 20} MB. Set a smaller page_size.")
+                    raise OSError(f"more than {MAX_BODY >> 20} MB. Set a smaller page_size")
                 if time.monotonic() > deadline:
                     raise TimeoutError("timed out")
         response.raw = _Body(body)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Any, NamedTuple
 
 import msgspec
@@ -167,13 +167,12 @@ class VerifiedRead:
         """Read a listing up to its end, also if records moved: what was received is delivered."""
         seen = self._passed[listing]
         others = [other.keys for other in self._passed.values() if other is not seen]
-        first = previous = None
-        latest = 0  # the number of the last page with a new record
+        announced = latest = 0  # the number of the last page, and of the latest one with a new record
         for page in self._source.pages(listing, self._size, following):
             changes = self._changes(listing, page)
             yield changes
             new = {*changes.keys} - seen.keys
-            if previous and not new and page.number > previous.last_number:
+            if seen.edges and not new and page.number > announced:
                 if page.records and seen.total is None:  # all pages may be the same one
                     seen.gap = _NOT_ANNOUNCED
                 break  # the page after the last
@@ -186,12 +185,11 @@ class VerifiedRead:
                 seen.gap = f"the API ignored the filter status={listing}"
             seen.keys |= new
             seen.edges = {1: seen.edges.get(1, {*changes.keys}), page.number: {*changes.keys}}
-            first = first or page
+            announced = announced or page.last_number
             latest = page.number if new else latest
-            if page.number > min(first.last_number, latest) + _MAX_UNANNOUNCED_PAGES:
+            if page.number > min(announced, latest) + _MAX_UNANNOUNCED_PAGES:
                 seen.gap = _ENDLESS
                 break
-            previous = page
 
     def _check_edges(self) -> Iterator[Changes]:
         """Request the first and the last page of each listing again: they show whether records moved."""
@@ -281,8 +279,11 @@ class OrderedRead(VerifiedRead):
         """Yield the pages with their requests, each of which contains a record of the one before."""
         windows, place, returns = [Wanted(listing, 1, self._size)], 0, 0
         announced = latest = 0  # the number of pages, and the place of the latest one with a new record
-        while returns < len(windows) + _SPARE_RETURNS and place < min(2 * announced, latest) + _MAX_UNANNOUNCED_PAGES:
-            page = self._source.page(windows[place], windows[place + 1 :])
+        while returns < announced + _SPARE_RETURNS and place < min(2 * announced, latest) + _MAX_UNANNOUNCED_PAGES:
+            while len(windows) < place + _LOOK_AHEAD:
+                windows.append(_next_window(windows[-1], self._size))
+            ahead = takewhile(lambda each: (each.number - 1) * each.size < self.announced, windows[place + 1 :])
+            page = self._source.page(windows[place], ahead)
             keys = [*map(self._key_of, page.records)]
             known = [key for key in keys if key in self._states]
             if place and keys and not known:
@@ -297,10 +298,6 @@ class OrderedRead(VerifiedRead):
                 del self._states[key]  # those of the first page are needed at the end
             announced = announced or page.last_number
             place += 1
-            while len(windows) <= place or (
-                len(windows) < place + _LOOK_AHEAD and windows[-1].number * windows[-1].size < self.announced
-            ):
-                windows.append(_next_window(windows[-1], self._size))
         seen.has_moved = True
 
 

@@ -10,7 +10,7 @@ import click
 import pytest
 from singer_sdk.exceptions import ConfigurationError
 
-from tap_trackly.input_files import own_state, read_config, read_object
+from tap_trackly.input_files import own_state, read_object
 from tap_trackly.tap import TapTrackly
 from tests.fake_trackly import FakeTrackly
 from tests.tap import offers_state, selecting
@@ -28,13 +28,15 @@ def tap_with(catalog: Any) -> TapTrackly:
 def test_encodings(encoding: str, tmp_path: Path) -> None:
     path = tmp_path / "file.json"
     path.write_text('{"name": "ß☃"}', encoding=encoding)
-    assert read_config(str(path)) == read_object(path.read_bytes(), "state") == {"name": "ß☃"}
+    assert read_object(str(path), "state") == {"name": "ß☃"}
 
 
 @pytest.mark.parametrize("content", [*(text.encode() for text in NOT_OBJECTS), '{"name": "ß"}'.encode("latin-1")])
-def test_invalid_json_file(content: bytes) -> None:
+def test_invalid_json_file(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    path.write_bytes(content)
     with pytest.raises(ConfigurationError, match=r"^Invalid state file: --state expects a JSON object\.$"):
-        read_object(content, "state")
+        read_object(str(path), "state")
 
 
 @pytest.mark.parametrize("option", ["state", "catalog"])
@@ -52,7 +54,7 @@ def test_files_in_utf_16(trackly: FakeTrackly, option: str, tmp_path: Path) -> N
 def config_failure(name: str) -> str:
     """Return the message for a config file that cannot be used."""
     with pytest.raises(ConfigurationError, match=r"^Invalid config file: .*--config expects ") as failure:
-        read_config(name)
+        read_object(name, "config")
     return str(failure.value)
 
 
@@ -67,8 +69,7 @@ def test_invalid_config_file(text: str, tmp_path: Path) -> None:
     "name,reason", [("missing.json", "No such file or directory"), (".", "Is a directory"), ("", "Is a directory")]
 )
 def test_unreadable_config_file(name: str, reason: str) -> None:
-    expected = "--config expects a path, or ENV."
-    assert config_failure(name) == f"Invalid config file: {reason}. {expected}"
+    assert config_failure(name) == f"Invalid config file: {reason}. --config expects a path."
 
 
 @pytest.mark.parametrize("config", [f'{{"api_key": "{SECRET}"}}', f"api_key={SECRET}", SECRET, f"'{SECRET}'"])

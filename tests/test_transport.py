@@ -29,7 +29,6 @@ from tap_trackly.transport import (
     LONGEST_WAIT,
     MAX_BODY,
     LimitedAdapter,
-    ResponseTooLargeError,
     explain,
     is_unreachable,
     retry_after,
@@ -203,7 +202,7 @@ def test_decompression_bomb(session: requests.Session, encoding: str) -> None:
     with serving(always(answer)) as server:
         tracemalloc.start()
         try:
-            with pytest.raises(ResponseTooLargeError, match="Set a smaller page_size"):
+            with pytest.raises(OSError, match="Set a smaller page_size"):
                 session.get(server.url, timeout=60)
             assert tracemalloc.get_traced_memory()[1] < 2 * MAX_BODY
         finally:
@@ -222,7 +221,7 @@ def test_endless_response(session: requests.Session) -> None:
             sent += 1 << 20
 
     with serving(endless) as server:
-        with pytest.raises(ResponseTooLargeError, match="Set a smaller page_size"):
+        with pytest.raises(OSError, match="Set a smaller page_size"):
             session.get(server.url, timeout=60)
         assert server.ended.acquire(timeout=60)
     assert sent < 2 * MAX_BODY
