@@ -320,8 +320,9 @@ class Connection:
         try:
             response = stream.request_decorator(partial(self._send, wanted))(request, context)
         except (FatalAPIError, RetriableAPIError) as error:
-            tries = stream.backoff_max_tries() if isinstance(error, RetriableAPIError) else 1
-            words = f"{error} Gave up after {tries} tries." if tries > 1 else str(error)
+            tries = stream.backoff_max_tries()
+            end = f" Gave up after {tries} {'try' if tries == 1 else 'tries'}."
+            words = f"{error}{end if isinstance(error, RetriableAPIError) else ''}"
             if transport.is_unreachable(error):
                 raise ConfigurationError(words) from None
             if wanted.is_announced:

@@ -45,8 +45,10 @@ class RecordConverter:
         self._nulls: dict[str, Any] = dict.fromkeys(properties)
         self._converters = [(name, convert) for name, (convert, _) in kinds.items()]
         self._special = [(name, convert) for name, (convert, plain) in kinds.items() if plain is Any]
-        fields = [(name, plain | None, None) for name, (_, plain) in kinds.items()]
-        self._plain_page: Any = list[msgspec.defstruct("Plain", fields, forbid_unknown_fields=True)]  # type: ignore[misc]
+        # Names of fields need not be valid names in Python.
+        names = {f"field_{place}": name for place, name in enumerate(kinds)}
+        fields = [(field, kinds[name][1] | None, None) for field, name in names.items()]
+        self._plain_page: Any = list[msgspec.defstruct("Plain", fields, rename=names, forbid_unknown_fields=True)]  # type: ignore[misc]
 
     def convert_all(self, records: Sequence[Mapping[str, Any]], *, is_clean: bool) -> Iterator[Converted]:
         """Convert the records of a page, one by one: a page of many small records would need much memory.
