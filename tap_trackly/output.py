@@ -4,6 +4,7 @@ import atexit
 import logging
 import os
 import signal
+import stat
 import threading
 from contextlib import nullcontext
 
@@ -31,6 +32,7 @@ class LineWriter(MsgSpecWriter):
     """
 
     def __init__(self) -> None:
+        self._group = 1 << 16 if stat.S_ISREG(os.fstat(_STDOUT).st_mode) else _GROUP  # a file does not block
         self._waiting = bytearray()
         os.set_blocking(_STDOUT, True)  # another process may have changed the mode of a shared output
         atexit.register(self.flush)
@@ -43,7 +45,7 @@ class LineWriter(MsgSpecWriter):
             TargetError: If the target no longer reads.
         """
         line = self.format_message(message)
-        if len(self._waiting) + len(line) > _GROUP:
+        if len(self._waiting) + len(line) > self._group:
             self.flush()
         self._waiting += line
         if isinstance(message, StateMessage):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, takewhile
+from itertools import chain, islice, takewhile
 from typing import Any, NamedTuple
 
 import msgspec
@@ -201,8 +201,8 @@ class VerifiedRead:
             yield changes
             seen.has_moved |= {*changes.keys} != seen.edges[wanted.number] or page.total not in {None, seen.total}
 
-    def _changes(self, listing: str | None, page: Page) -> Changes:
-        changes = Changes(listing, page, [*map(self._key_of, page.records)], [])
+    def _changes(self, listing: str | None, page: Page, keys: list[int] | None = None) -> Changes:
+        changes = Changes(listing, page, keys or [*map(self._key_of, page.records)], [])
         for key, record in zip(changes.keys, page.records, strict=True):
             before, state = self._states.get(key), _digest(record)
             self._states[key] = state
@@ -253,8 +253,8 @@ class OrderedRead(VerifiedRead):
     def _read_overlapping(self, listing: str | None, seen: _Seen) -> Iterator[Changes]:
         """Read a listing in overlapping pages, and then its first page again."""
         first, is_old = None, False
-        for wanted, page in self._overlapping_pages(listing, seen):
-            changes = self._changes(listing, page)
+        for wanted, page, keys in self._overlapping_pages(listing, seen):
+            changes = self._changes(listing, page, keys)
             yield changes
             self._keys.add(changes.keys)
             first = first or changes
@@ -275,8 +275,8 @@ class OrderedRead(VerifiedRead):
         # The number of records does not show whether some without a fixed place were missed among the new ones.
         seen.has_moved |= is_old and self._is_disordered
 
-    def _overlapping_pages(self, listing: str | None, seen: _Seen) -> Iterator[tuple[Wanted, Page]]:
-        """Yield the pages with their requests, each of which contains a record of the one before."""
+    def _overlapping_pages(self, listing: str | None, seen: _Seen) -> Iterator[tuple[Wanted, Page, list[int]]]:
+        """Yield requests with their pages and keys; each page contains a record of the one before."""
         windows, place, returns = [Wanted(listing, 1, self._size)], 0, 0
         announced = latest = 0  # the number of pages, and the place of the latest one with a new record
         while returns < announced + _SPARE_RETURNS and place < min(2 * announced, latest) + _MAX_UNANNOUNCED_PAGES:
@@ -292,8 +292,9 @@ class OrderedRead(VerifiedRead):
                 continue
             if len(known) < len(keys):
                 latest = place
-                self._is_disordered |= place > 0 and keys[: len(known)] != [*self._states][-len(known) :]
-            yield windows[place], page
+                last = [*islice(reversed(self._states), len(known))]
+                self._is_disordered |= place > 0 and keys[: len(known)] != last[::-1]
+            yield windows[place], page, keys
             for key in [*self._states][self._size : -_REMEMBERED_PAGES * self._size]:
                 del self._states[key]  # those of the first page are needed at the end
             announced = announced or page.last_number

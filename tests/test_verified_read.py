@@ -261,7 +261,6 @@ def test_pages_always_of_another_size() -> None:
 def test_changing_size_is_incomplete() -> None:
     account = SimulatedAccount(faults=dict.fromkeys(range(2, 99, 2), "other size")).fill(13)
     read, changes = run(account.fetch, size=4)
-    print(read.reason, read.records, read.passes)
     assert bool(read.reason) == (len({*keys_of(changes)}) < 13)
 
 
