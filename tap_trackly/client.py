@@ -232,8 +232,8 @@ class TracklyStream(RESTStream[int]):
             return OrderedRead(*how, is_old=partial(incremental.is_old, str(self.replication_key), threshold))
         return VerifiedRead(*how)
 
-    def _key_of(self, record: Record) -> tuple[str, ...]:
-        return tuple(map(str, map(record.get, self.primary_keys)))
+    def _key_of(self, record: Record) -> int:
+        return hash(tuple(map(str, map(record.get, self.primary_keys))))
 
     def _converted(self, changes: Changes, converter: RecordConverter, log: ReadLog) -> list[Record]:
         """Return the records of a page, converted, without those that have no valid key."""

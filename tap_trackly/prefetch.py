@@ -55,7 +55,7 @@ class PageSource:
         self._pool = ThreadPool(workers)
         self._most_ahead = float(workers * _AHEAD_PER_WORKER)
         self._ahead = min(ahead, self._most_ahead)
-        self._results: dict[Any, AsyncResult[Any]] = {}
+        self._results: dict[Any, AsyncResult[Page]] = {}
         self._believed: set[tuple[str | None, str]] = set()
 
     def pages(self, listing: str | None, size: int, following: Sequence[str | None] = ()) -> Iterator[Page]:
@@ -84,8 +84,7 @@ class PageSource:
             if each[:3] not in self._results:
                 self._results[each[:3]] = self._pool.apply_async(self._fetch_twice, (each, self._results))
         self._ahead = min(self._ahead + 1 / 4, self._most_ahead)
-        page: Page = self._results.pop(wanted[:3]).get()
-        return page
+        return self._results.pop(wanted[:3]).get()
 
     def discard(self) -> None:
         """Discard the pages that were fetched ahead. If there were any, fetch fewer ahead: more may become outdated."""
@@ -98,14 +97,10 @@ class PageSource:
         self.discard()
         self._pool.terminate()
 
-    def _fetch_twice(self, wanted: Wanted, results: Mapping[Any, Any]) -> Page | None:
-        """Fetch a page, and once more if it looks like a transient error that was not seen in this listing before.
-
-        Returns:
-            The page; None if it was discarded before its request.
-        """
-        if results is not self._results:
-            return None
+    def _fetch_twice(self, wanted: Wanted, results: Mapping[Any, Any]) -> Page:
+        """Fetch a page, and once more if it looks like a transient error that was not seen in this listing before."""
+        if results is not self._results:  # discarded before it was requested
+            return Page(wanted.number, [], 1)
         page = self._fetch(wanted)
         doubt = _doubt(wanted, page)
         if doubt and (wanted.listing, doubt) not in self._believed:

@@ -92,21 +92,22 @@ class VerifiedRead:
     Args:
         listings: The listings.
         source: Returns their pages.
-        get_key: Returns the key of a record.
+        get_key: Returns a hash of the key of a record.
         size: The page size.
 
     Attributes:
         passes: The number of passes, including the current one.
         pages: The number of pages read.
         records: The number of different records read.
+        announced: The number of records in the listings that were begun, according to the API.
         reason: Why records may be missing; "" if none can be.
         errors: The errors of listings that could not be read.
     """
 
     def __init__(
-        self, listings: Sequence[str | None], source: PageSource, get_key: Callable[[Record], Any], size: int
+        self, listings: Sequence[str | None], source: PageSource, get_key: Callable[[Record], int], size: int
     ) -> None:
-        self.passes = self.pages = self.records = 0
+        self.passes = self.pages = self.records = self.announced = 0
         self.reason = _CHANGING
         self.errors: list[ListingError] = []
         self._listings = listings
@@ -116,11 +117,6 @@ class VerifiedRead:
         self._states: dict[int, int] = {}
         self._totals: dict[str | None, int] = {}
         self._passed: dict[str | None, _Seen] = {}
-
-    @property
-    def announced(self) -> int:
-        """The number of records in the listings that were begun, according to the API."""
-        return sum(self._totals.values())
 
     def __iter__(self) -> Iterator[Changes]:
         """Read the listings until a pass is verified or another one cannot help, with at most `MAX_PASSES` passes."""
@@ -177,7 +173,7 @@ class VerifiedRead:
                     seen.gap = _NOT_ANNOUNCED
                 break  # the page after the last
             # A record that was read in another listing, in another state, was moved here.
-            seen.has_moved |= any(self._key_of(each) in other for other in others for each in changes.records)
+            seen.has_moved |= any(self._get_key(each) in other for other in others for each in changes.records)
             if page.total is not None:
                 seen.has_moved |= seen.total not in {None, page.total}
                 seen.total = page.total
@@ -202,7 +198,7 @@ class VerifiedRead:
             seen.has_moved |= {*changes.keys} != seen.edges[wanted.number] or page.total not in {None, seen.total}
 
     def _changes(self, listing: str | None, page: Page, keys: list[int] | None = None) -> Changes:
-        changes = Changes(listing, page, keys or [*map(self._key_of, page.records)], [])
+        changes = Changes(listing, page, keys or [*map(self._get_key, page.records)], [])
         for key, record in zip(changes.keys, page.records, strict=True):
             before, state = self._states.get(key), _digest(record)
             self._states[key] = state
@@ -212,10 +208,8 @@ class VerifiedRead:
         self.pages += 1
         if page.total is not None:
             self._totals[listing] = page.total
+            self.announced = sum(self._totals.values())
         return changes
-
-    def _key_of(self, record: Record) -> int:
-        return hash(self._get_key(record))
 
 
 class OrderedRead(VerifiedRead):
@@ -284,7 +278,7 @@ class OrderedRead(VerifiedRead):
                 windows.append(_next_window(windows[-1], self._size))
             ahead = takewhile(lambda each: (each.number - 1) * each.size < self.announced, windows[place + 1 :])
             page = self._source.page(windows[place], ahead)
-            keys = [*map(self._key_of, page.records)]
+            keys = [*map(self._get_key, page.records)]
             known = [key for key in keys if key in self._states]
             if place and keys and not known:
                 returns, place = returns + 1, place - 1  # records were removed: the page before contains the next ones

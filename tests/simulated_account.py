@@ -16,9 +16,9 @@ from tap_trackly.prefetch import PageSource, Wanted
 _AHEAD_PER_WORKER = 2
 
 
-def get_key(record: Record) -> str:
-    """Return the key of a record."""
-    return str(record["id"])
+def get_key(record: Record) -> int:
+    """Return a hash of the key of a record."""
+    return hash(record["id"])
 
 
 @dataclass
