@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -52,8 +53,9 @@ def api_words(body: bytes, *, only_code: bool = False) -> str:
     """
     try:
         answer = json.loads(body)
-        names = ["code"] if only_code else ["error", "code", "message"]
-        words = " / ".join(str(answer[name]) for name in names if answer.get(name))
+        words = " / ".join(str(answer[name]) for name in ("error", "code", "message") if answer.get(name))
+        if only_code:
+            words = code if re.fullmatch("[A-Za-z_]+", code := str(answer.get("code") or "")) else ""
     except (AttributeError, RecursionError, ValueError):  # not an object, too deep, not JSON
         return ""
     return f", {one_line(words)}" if words else ""

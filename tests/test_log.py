@@ -118,6 +118,7 @@ def test_api_error_text_of_a_stream_with_personal_data() -> None:
     body = b'{"error": "+12025550100 exists", "code": "exists", "message": "+12025550100"}'
     assert api_words(body, only_code=True) == ", exists"
     assert api_words(b'{"error": "+12025550100 exists"}', only_code=True) == ""
+    assert api_words(b'{"code": "+12025550100 exists"}', only_code=True) == ""
 
 
 @pytest.mark.parametrize("number,words", [(0, "0 pages"), (1, "1 page"), (2, "2 pages")])
