@@ -147,14 +147,15 @@ def test_changed_parts_of_fingerprint(before: Any, reason: str) -> None:
     assert resend_reason(state, NOW, 24, "account:1 settings:2") == reason
 
 
-def test_failed_trial_of_other_settings() -> None:
+@pytest.mark.parametrize("other", ["account:1 settings:0", "account:1 settings:2"])
+def test_failed_trial_of_other_settings(other: str) -> None:
     """After a run that may have sent records under other settings, all records are due, also under the old ones."""
     state = state_of(timedelta(hours=1), "account:1 settings:1")
     begin_send(state, "account:1 settings:1")
     assert state == state_of(timedelta(hours=1), "account:1 settings:1")
     for _ in range(2):
-        begin_send(state, "account:1 settings:2")
-        assert resend_reason(state, NOW, 24, "account:1 settings:2") == "settings changed"
+        begin_send(state, other)
+        assert resend_reason(state, NOW, 24, other) == "settings changed"
         begin_send(state, "account:1 settings:1")
         assert resend_reason(state, NOW, 24, "account:1 settings:1") == "the last one was not finished"
 
