@@ -243,7 +243,7 @@ class TracklyStream(RESTStream[int]):
             if missing := [name for name in keys if record[name] in {None, ""}]:
                 failure = "another one"  # only the first failure is logged, and the number of the others
                 if not log.failures:
-                    position = page.records.index(raw) + 1
+                    position = [*page.records, *page.earlier].index(raw) + 1
                     place = f"{changes.listing or 'default'} listing, page {page.number}, record {position}"
                     failure = f"a record is left out: {place}: key field '{missing[0]}' is missing or invalid."
                 log.failures.append(failure)

@@ -38,6 +38,7 @@ class Page(msgspec.Struct):
         is_full: Whether it has as many items as a full page.
         doubt: Why the response looks like a transient error; "" if it does not.
         is_clean: Whether no character and no decimal number in it needs to be replaced.
+        earlier: The records of an earlier response to the same request, which looked like a transient error.
     """
 
     number: int
@@ -48,6 +49,7 @@ class Page(msgspec.Struct):
     is_full: bool = False
     doubt: str = ""
     is_clean: bool = False
+    earlier: list[Record] = []
 
 
 class PageResponse(requests.Response):

@@ -9,6 +9,7 @@ from math import inf
 from multiprocessing.pool import AsyncResult, ThreadPool
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
 from singer_sdk.pagination import PageNumberPaginator
 
 from tap_trackly.pagination import ListingError, Page, PageResponse
@@ -106,9 +107,9 @@ class PageSource:
         if doubt and (wanted.listing, doubt) not in self._believed:
             with suppress(ListingError):  # the records in hand are better than none
                 again = self._fetch(wanted)
-                page = page if page.records and not again.records else again
                 if doubt == _doubt(wanted, again):
                     self._believed.add((wanted.listing, doubt))  # this is how the API responds
+                page = replace(again, earlier=page.records, is_clean=page.is_clean and again.is_clean)
         return page
 
 

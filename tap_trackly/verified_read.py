@@ -163,11 +163,13 @@ class VerifiedRead:
         """Read a listing up to its end, also if records moved: what was received is delivered."""
         seen = self._passed[listing]
         others = [other.keys for other in self._passed.values() if other is not seen]
-        announced = latest = 0  # the number of the last page, and of the latest one with a new record
+        announced = latest = per_page = 0  # the numbers of the last page, and of the latest one with a new record
         for page in self._source.pages(listing, self._size, following):
             changes = self._changes(listing, page)
             yield changes
             new = {*changes.keys} - seen.keys
+            seen.has_moved |= bool(seen.edges and page.records) and page.per_page != per_page
+            per_page = page.per_page
             if seen.edges and not new and page.number > announced:
                 if page.records and seen.total is None:  # all pages may be the same one
                     seen.gap = _NOT_ANNOUNCED
@@ -199,7 +201,8 @@ class VerifiedRead:
 
     def _changes(self, listing: str | None, page: Page, keys: list[int] | None = None) -> Changes:
         changes = Changes(listing, page, keys or [*map(self._get_key, page.records)], [])
-        for key, record in zip(changes.keys, page.records, strict=True):
+        keys = [*map(self._get_key, page.earlier), *changes.keys]
+        for key, record in zip(keys, [*page.earlier, *page.records], strict=True):
             before, state = self._states.get(key), _digest(record)
             self._states[key] = state
             self.records += before is None

@@ -296,6 +296,13 @@ def test_doubtful_page_is_requested_once_more() -> None:
     assert fetch.asked == want(1, 1, 2)
 
 
+def test_records_of_a_doubtful_response_are_kept() -> None:
+    pages = [Page(2, [{"id": "a"}], SIZE, doubt="cut", is_clean=True), Page(2, [{"id": "b"}], SIZE, is_clean=False)]
+    with source_of(lambda _: pages.pop(0)) as source:
+        page = source.page(want(2)[0])
+    assert (page.records, page.earlier, page.doubt, page.is_clean) == ([{"id": "b"}], [{"id": "a"}], "", False)
+
+
 def test_same_doubt_is_believed() -> None:
     fetch = Doubtful(*["cut"] * 4)
     with source_of(fetch) as source:
