@@ -55,7 +55,7 @@ class _Seen(msgspec.Struct):
     """What one pass saw of a listing.
 
     Attributes:
-        keys: The keys of its records.
+        keys: The keys of its records, a set; those of overlapping pages are `_Keys`.
         known: The same, with those of earlier passes if nothing moved.
         total: The announced number of records, by the latest page.
         edges: The keys on the first and the last page, by the number of the page.
@@ -144,7 +144,7 @@ class VerifiedRead:
             self.errors.append(error)
 
     def _judge(self, before: Mapping[str | None, _Seen]) -> None:
-        """Set `reason`."""
+        """Compare a pass with the one before, and set `reason`."""
         now = self._passed
         is_quiet = all(seen.total == now[listing].total and not seen.has_moved for listing, seen in before.items())
         for listing, seen in now.items():
@@ -163,7 +163,7 @@ class VerifiedRead:
         """Read a listing up to its end, also if records moved: what was received is delivered."""
         seen = self._passed[listing]
         others = [other.keys for other in self._passed.values() if other is not seen]
-        announced = latest = per_page = 0  # the numbers of the last page, and of the latest one with a new record
+        per_page = announced = latest = 0  # announced: the last page; latest: the latest page with a new record
         for page in self._source.pages(listing, self._size, following):
             changes = self._changes(listing, page)
             yield changes
