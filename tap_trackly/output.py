@@ -16,7 +16,7 @@ from typing_extensions import override
 _STDOUT = 1
 # Bytes that a pipe accepts in one piece, or not at all (PIPE_BUF of Linux).
 _GROUP = 4096
-# Held while a longer line is written, which a signal must not cut.
+# Held while more than that is written, which a signal must not cut.
 _LONG_LINE = threading.Lock()
 
 

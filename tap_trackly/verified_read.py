@@ -20,7 +20,7 @@ from tap_trackly.prefetch import PageSource, Wanted
 MAX_PASSES = 3
 # A listing may grow, and its count may be capped, but an endless listing must not be read forever.
 _MAX_UNANNOUNCED_PAGES = 1000
-# An ordered read goes back at most as often as there are pages, plus this often. Then it continues unverified.
+# An ordered read goes back at most as often as there are pages, plus this often. Then the pass ends.
 _SPARE_RETURNS = 20
 # How many pages of recent records an ordered read remembers.
 _REMEMBERED_PAGES = 32
@@ -57,7 +57,7 @@ class _Seen(msgspec.Struct):
     Attributes:
         keys: The keys of its records, a set; those of overlapping pages are `_Keys`.
         known: The same, with those of earlier passes if nothing moved.
-        total: The announced number of records, by the latest page.
+        total: The number of records to compare with, as announced; None if there is none.
         edges: The keys on the first and the last page, by the number of the page.
         has_moved: Whether records moved between its pages.
         is_repeated: Whether it saw the same records as the pass before.
