@@ -150,7 +150,7 @@ class VerifiedRead:
         for listing, seen in now.items():
             seen.known = seen.keys
             if before:
-                seen.is_repeated = seen.keys == {*before[listing].keys}
+                seen.is_repeated = not before[listing].has_moved and seen.keys == {*before[listing].keys}
                 # While nothing moves, records that one pass missed may be among those of another one.
                 seen.known = seen.keys.union(before[listing].known) if is_quiet else seen.keys
         self.reason = next(filter(None, (seen.judge() for seen in now.values())), "")
@@ -240,7 +240,12 @@ class OrderedRead(VerifiedRead):
     @override
     def _read_listing(self, listing: str | None, following: Sequence[str | None]) -> Iterator[Changes]:
         if self.passes == 1 and self._size >= _SMALLEST_OVERLAPPING_SIZE:
-            yield from self._read_overlapping(listing, self._passed[listing])
+            try:
+                yield from self._read_overlapping(listing, self._passed[listing])
+            except ListingError:
+                if not self.pages:
+                    raise
+                self._passed[listing].has_moved = True  # pages of one size may be readable
             return
         if self.passes < MAX_PASSES:
             self._size = self._largest  # an API may refuse others

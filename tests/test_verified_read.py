@@ -630,7 +630,7 @@ def test_fewer_contacts_than_announced() -> None:
     account = SimulatedAccount(count=lambda total: total + 1).fill(100)
     read, found = contacts(account)
     assert found == keys(account)
-    assert (read.reason, read.passes) == ("100 records read, 101 announced", 2)
+    assert (read.reason, read.passes) == ("100 records read, 101 announced", 3)
 
 
 def test_removed_contact_that_was_not_read() -> None:
@@ -690,6 +690,33 @@ def test_refused_sizes_of_contacts() -> None:
     read, changes = run(fetch, size=22, kind=OrderedRead)
     assert {*keys_of(changes)} == keys(account)
     assert (read.reason, read.passes, read.errors) == ("", 2, [])
+
+
+def test_error_on_an_overlapping_page_of_contacts() -> None:
+    account = SimulatedAccount().fill(200)
+
+    def fetch(wanted: Wanted) -> Page:
+        if wanted.size != 22:
+            raise ListingError("HTTP 403")
+        return account.fetch(wanted)
+
+    read, changes = run(fetch, size=22, kind=OrderedRead)
+    assert {*keys_of(changes)} == keys(account)
+    assert (read.reason, read.passes, read.errors) == ("", 2, [])
+
+
+def test_first_page_alone_is_no_proof_without_a_count() -> None:
+    account = SimulatedAccount(count=lambda _: None).fill(100)
+    failures = [2, 2]
+
+    def fetch(wanted: Wanted) -> Page:
+        if wanted.number in failures:
+            failures.remove(wanted.number)
+            return Page(wanted.number, [], 22)
+        return account.fetch(wanted)
+
+    read, changes = run(fetch, size=22, kind=OrderedRead)
+    assert read.reason or {*keys_of(changes)} == keys(account)
 
 
 def test_contacts_that_cannot_be_read() -> None:
