@@ -63,16 +63,19 @@ class PageResponse(requests.Response):
 class TracklyPaginator(PageNumberPaginator):
     """Moves through the pages of one listing."""
 
-    _records = _last_number = 0
+    _records = _first = _last_number = 0
 
     @override
     def get_next(self, response: PageResponse) -> int | None:  # type: ignore[override]
         """Return the number of the page after the response, or None after the last one."""
         page = response.page
         self._records += len(page.records)
+        self._first = self._first or len(page.records)
         self._last_number = max(self._last_number, page.last_number)
-        # Pages may be smaller than announced, so one that is not full is the last one only if the count fits.
-        is_open = page.is_full or (page.records and self._records != page.total)
+        # Pages may be smaller than announced, so one that is not full is the last one only if the count fits, and
+        # not even then if it is as large as the first one.
+        is_as_large = page.number > 1 and len(page.records) >= self._first
+        is_open = page.is_full or (page.records and (is_as_large or self._records != page.total))
         return page.number + 1 if is_open or page.number < self._last_number else None
 
 

@@ -26,7 +26,7 @@ _SPARE_RETURNS = 20
 _REMEMBERED_PAGES = 32
 # With smaller pages, there are too few sizes to choose from for pages that overlap.
 _SMALLEST_OVERLAPPING_SIZE = 22
-# How many of the announced pages are planned ahead: twice the maximum of `concurrency`.
+# How many overlapping pages are planned ahead: twice the maximum of `concurrency`.
 _LOOK_AHEAD = 64
 _CHANGING = "the listing kept changing"
 _ENDLESS = "the listing does not end"
@@ -151,8 +151,10 @@ class VerifiedRead:
             seen.known = seen.keys
             if before:
                 seen.is_repeated = not before[listing].has_moved and seen.keys == {*before[listing].keys}
+            if before and is_quiet:
                 # While nothing moves, records that one pass missed may be among those of another one.
-                seen.known = seen.keys.union(before[listing].known) if is_quiet else seen.keys
+                others = [other.keys for other in now.values() if other is not seen]
+                seen.known = seen.keys | {*before[listing].known}.difference(*others)
         self.reason = next(filter(None, (seen.judge() for seen in now.values())), "")
         # Records of earlier passes may be missing in this one, for example on a server that lags behind.
         if before and not self.reason and not all(seen.is_repeated for seen in now.values()):

@@ -418,8 +418,14 @@ CONTRADICTIONS: dict[str, Variation] = {
     "Pages of contacts are a 400 unless they are of the largest size": many_contacts(
         unless_largest(refuse(400)), outcomes=COMPLETE
     ),
+    "Pages of contacts are a 403 unless they are of the largest size": many_contacts(
+        unless_largest(refuse(403, "forbidden")), outcomes=COMPLETE
+    ),
     "Pages have 50 offers and say 100, without `total` and `total_pages`": many_offers(
         all_of(of_unsaid_size(50), without_hints("total", "total_pages")), outcomes=COMPLETE
+    ),
+    "Pages have 50 offers and say 100, and `total` is at most 200": many_offers(
+        all_of(of_unsaid_size(50), count_at_most(200)), outcomes=COMPLETE | INCOMPLETE
     ),
     "Pages of contacts have 500 and say 1,000, and `total` is 500 beside the real `total_pages`": many_contacts(
         all_of(of_unsaid_size(500), hints(total=500, total_pages=5)), outcomes=COMPLETE | INCOMPLETE

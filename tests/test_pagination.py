@@ -250,6 +250,8 @@ def test_pages_smaller_than_announced_are_read_on() -> None:
     paginator.advance(PageResponse(Page(1, AB[:1], 2, 2, 1)))  # a maximum of 1, but 2 are echoed
     assert (paginator.current_value, paginator.finished) == (2, False)
     paginator.advance(PageResponse(Page(2, AB[1:], 2, 2, 1)))
+    assert (paginator.current_value, paginator.finished) == (3, False), "as large as the first page"
+    paginator.advance(PageResponse(Page(3, [], 2, 2, 1)))
     assert paginator.finished
 
 

@@ -205,6 +205,13 @@ def test_keys_of_another_total_do_not_count() -> None:
     assert run(answer)[0].reason == "3 records read, 4 announced"
 
 
+def test_keys_that_moved_between_passes_do_not_count() -> None:
+    server = Written({None: ["ab", ("bc", "bf")], "archived": [("e", "e", "ce")]})  # and d is never listed
+    read, changes = run(server, OFFERS)
+    assert sorted({*keys_of(changes)}) == [*"abcef"]
+    assert read.reason == "3 records read, 4 announced"
+
+
 def test_later_passes_ask_for_smaller_pages() -> None:
     server = default("ab", "bc", total=4)
     run(server, size=100)
