@@ -35,7 +35,7 @@ class LineWriter(MsgSpecWriter):
         self._group = 1 << 16 if stat.S_ISREG(os.fstat(_STDOUT).st_mode) else _GROUP  # a file does not block
         self._waiting = bytearray()
         os.set_blocking(_STDOUT, True)  # another process may have changed the mode of a shared output
-        atexit.register(self.flush)
+        atexit.register(self._flush_at_exit)
 
     @override
     def write_message(self, message: Message) -> None:
@@ -64,6 +64,12 @@ class LineWriter(MsgSpecWriter):
                     lines = lines[os.write(_STDOUT, lines) :]
         except OSError as error:
             raise TargetError(f"The target stopped reading ({error.strerror}). See its log.") from None
+
+    def _flush_at_exit(self) -> None:
+        try:
+            self.flush()
+        except TargetError:
+            os._exit(1)  # the run has already failed and logged its error
 
 
 def end_on_signal(logger: logging.Logger) -> None:

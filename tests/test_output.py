@@ -150,3 +150,11 @@ sys.exit(3)
 def test_flush_at_exit() -> None:
     run = subprocess.run([sys.executable, "-c", LEAVING], capture_output=True, encoding="utf-8", check=False)
     assert (run.returncode, json.loads(run.stdout)["record"]) == (3, {"id": "1"})
+
+
+def test_flush_at_exit_without_target() -> None:
+    reader, pipe = os.pipe()
+    os.close(reader)
+    run = subprocess.run([sys.executable, "-c", LEAVING], stdout=pipe, stderr=subprocess.PIPE, check=False)
+    os.close(pipe)
+    assert (run.returncode, run.stderr) == (1, b"")
