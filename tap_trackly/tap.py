@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import re
 import sys
 import time
@@ -35,6 +36,7 @@ STREAMS: Sequence[type[TracklyStream]] = (
 _Object = Mapping[str, Any]
 # In a regular expression of Python, $ also matches before a newline at the end.
 _URL = th.StringType(pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://(\[[0-9a-fA-F:]+\]|[\w.-]+)(:\d+)?(/[^\s?#]*)?$(?!\n)")
+_HEADER = th.StringType(pattern=r"^[!-~][ -~]*$(?!\n)")
 _HOURS = th.IntegerType(minimum=0, maximum=8760)
 _STATUSES = [*streams.OFFER_STATUSES]
 _CHOICE = th.CustomType({"type": ["array"], "items": {"type": "string", "enum": _STATUSES}, "minItems": 1})
@@ -61,7 +63,7 @@ class TapTrackly(Tap):
         _setting("request_timeout", th.IntegerType(minimum=1, maximum=3600), "Timeout in seconds.", default=60),
         _setting("max_retries", th.IntegerType(minimum=0, maximum=100), "Retries per request.", default=5),
         _setting("fail_if_incomplete", th.BooleanType, "Exit with status 1 if a read was incomplete.", default=False),
-        _setting("user_agent", th.StringType, "User-Agent header.", default=f"tap-trackly/{version('tap-trackly')}"),
+        _setting("user_agent", _HEADER, "User-Agent header.", default=f"tap-trackly/{version('tap-trackly')}"),
     ).to_dict()
 
     def __init__(self, *, config: _Object | None = None, catalog: _Object | None = None, **kwargs: Any) -> None:
@@ -71,7 +73,7 @@ class TapTrackly(Tap):
             ConfigurationError: If a setting or the catalog is invalid.
         """
         given = {name: value for name, value in (config or {}).items() if value is not None}
-        MaskingFormatter.secret = str(given.get("api_key", "")).strip()
+        MaskingFormatter.secret = str(given.get("api_key") or os.environ.get("TAP_TRACKLY_API_KEY", "")).strip()
         self.append_builtin_config(self.config_jsonschema)
         # The SDK knows two settings that are not in its schema.
         known = [*self.config_jsonschema["properties"], "emit_activate_version_messages", "loglevel"]
@@ -86,6 +88,7 @@ class TapTrackly(Tap):
             errors = getattr(error, "errors", [f"{error} in the environment"])
             words = "; ".join(input_files.explain(each, self.config_jsonschema["properties"]) for each in errors)
             raise ConfigurationError(f"Invalid settings: {words}.") from None
+        MaskingFormatter.secret = str(self.config.get("api_key", "")).strip()  # also from a file .env
         if re.match(r"http://(?!localhost|127\.|\[::1])", self.config["api_url"], re.IGNORECASE):
             self.logger.warning("The API key is sent unencrypted: the setting api_url is http, not https.")
 
@@ -119,7 +122,6 @@ class TapTrackly(Tap):
 
     @override
     def setup_mapper(self) -> None:
-        MaskingFormatter.secret = str(self.config.get("api_key", "")).strip()  # also from the environment
         fields = {stream.name: stream.effective_schema["properties"] for stream in self.streams.values()}
         if errors := [*input_files.setting_errors(self.config, fields)]:
             raise ConfigurationError(f"Invalid setting {' '.join(errors)}")

@@ -66,10 +66,11 @@ def test_invalid_api_url(url: Any) -> None:
     assert refused(api_key=SECRET, api_url=url) == expected
 
 
+@pytest.mark.parametrize("name", ["api_url", "user_agent"])
 @pytest.mark.parametrize("value", ["https://host/\n", "https://host/\nX-Header: 1"])
-def test_newline_in_a_variable(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TAP_TRACKLY_API_URL", value)
-    with pytest.raises(ConfigurationError, match="api_url"):
+def test_newline_in_a_variable(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"TAP_TRACKLY_{name.upper()}", value)
+    with pytest.raises(ConfigurationError, match=name):
         TapTrackly(config={"api_key": SECRET}, parse_env_config=True)
 
 
@@ -97,7 +98,7 @@ def test_valid_api_url(url: str) -> None:
         *(("full_resend_hours", value) for value in [-1, 8761, 0.5, "", True, []]),
         *(("request_timeout", value) for value in [0, 3601, 0.5, "60"]),
         ("fail_if_incomplete", "maybe"),
-        ("user_agent", 5),
+        *(("user_agent", value) for value in [5, "", "tap\nX-Header: 1", "☃"]),
         ("stream_maps", {"offers": 5}),
         ("stream_map_config", SECRET),
         ("batch_config", {"encoding": {"format": "csv"}}),
