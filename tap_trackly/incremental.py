@@ -32,7 +32,10 @@ def due(records: Sequence[Record], key: str, threshold: str | None) -> Sequence[
 
 
 def is_old(key: str, threshold: str | None, record: Record) -> bool:
-    """Return whether a record is so much older than a threshold that only older ones follow it."""
+    """Return whether a record is so much older than a threshold that only older ones follow it.
+
+    Without a threshold, none is.
+    """
     try:
         return parse_time(record.get(key)) < parse_time(threshold) - _IMPORT_TOLERANCE
     except ValueError:
